@@ -1,1 +1,5 @@
-//! A room.
+//! Kafka.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+#[cfg(feature = "test-broker")]
+pub mod broker;
