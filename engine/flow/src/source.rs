@@ -1,0 +1,128 @@
+//! Where records come from: one source per lane.
+
+use std::time::Duration;
+
+use segue_listen::EventTime;
+
+use crate::epoch::Offset;
+use crate::remedy::Remedy;
+
+/// What a source can promise after a crash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Replay {
+    /// Any range of offsets can be read again, byte for byte.
+    Exact,
+    /// Reading can go on from any offset, but what was read may have been compacted since.
+    FromOffset,
+    /// What was read is gone.
+    Never,
+}
+
+/// One record, borrowed from the source's own buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct RawRecord<'a> {
+    /// Where it stands in its lane.
+    pub offset: Offset,
+    /// The key, if it has one. Listens are keyed by user.
+    pub key: Option<&'a [u8]>,
+    /// The value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// The value of the `content-type` header, if there is one.
+    pub content_type: Option<&'a [u8]>,
+    /// The time stamp the log gave it, if any: for people and metrics, never for a verdict.
+    pub logged_at: Option<EventTime>,
+}
+
+/// How a call to [`Source::read`] ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Readiness {
+    /// Records were visited, or patience ran out; ask again.
+    More,
+    /// There is nothing at the moment; more may come.
+    Idle,
+    /// The log is bounded and read to its end. Final.
+    Ended,
+}
+
+/// Why a source cannot go on. A record that cannot be *decoded* is not its business.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The broker or file system does not answer. Segue tries again with backoff.
+    #[error("{address} cannot be reached: {detail}")]
+    Unreachable {
+        /// The broker's address or the file's path.
+        address: String,
+        /// What the client said, and what to check.
+        detail: String,
+    },
+    /// The topic, partition, file or credential is not there or not right. Segue stops and says so.
+    #[error("{what}: {detail}")]
+    Refused {
+        /// The topic, path or key in question.
+        what: String,
+        /// What is wrong with it and what to do.
+        detail: String,
+    },
+    /// The stored bytes are not what was written. Segue stops.
+    #[error("{place} is corrupt: {detail}")]
+    Corrupt {
+        /// File and position, or topic, partition and offset.
+        place: String,
+        /// What was found.
+        detail: String,
+    },
+    /// The offset is no longer (or not yet) in the log. Segue stops.
+    #[error("offset {offset} is outside {place}, which holds {held}")]
+    OutOfRange {
+        /// The offset that was asked for.
+        offset: u64,
+        /// The log.
+        place: String,
+        /// The range it holds.
+        held: String,
+    },
+}
+
+impl SourceError {
+    /// What Segue does about it.
+    pub const fn remedy(&self) -> Remedy {
+        match self {
+            SourceError::Unreachable { .. } => Remedy::Retry,
+            SourceError::Refused { .. } => Remedy::Configure,
+            SourceError::Corrupt { .. } | SourceError::OutOfRange { .. } => Remedy::Restore,
+        }
+    }
+}
+
+/// One lane's records. The loop that calls it ([`crate::lane::Lane::run`]):
+///
+/// ```text
+/// loop {
+///     match source.read(patience, &mut |record| judge and absorb it)? {
+///         More | Idle => close the batch, look at barriers and shutdown
+///         Ended       => flush all timers, stop
+///     }
+/// }
+/// ```
+pub trait Source: Send {
+    /// What it can promise after a crash.
+    fn replay(&self) -> Replay;
+
+    /// Makes `to` the next offset that is read.
+    ///
+    /// # Errors
+    /// [`SourceError::OutOfRange`] where the source can tell at once.
+    fn seek(&mut self, to: Offset) -> Result<(), SourceError>;
+
+    /// Calls `visit` for each record that is ready, in order of offsets, and returns within about
+    /// `patience`, or as soon as a few thousand records were visited. Offsets may skip (compaction,
+    /// transaction markers) but never go back. After `Ended` every call says `Ended`.
+    ///
+    /// # Errors
+    /// See [`SourceError`]; records visited before the error were read well.
+    fn read(
+        &mut self,
+        patience: Duration,
+        visit: &mut dyn FnMut(RawRecord<'_>),
+    ) -> Result<Readiness, SourceError>;
+}

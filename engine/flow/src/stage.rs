@@ -1,0 +1,49 @@
+//! A thread's worth of state.
+
+use segue_listen::Watermark;
+
+use crate::epoch::Epoch;
+use crate::remedy::Remedy;
+
+/// Why a stage cannot go on. Bad *data* never gets here: it was dead-lettered at the decoder.
+#[derive(Debug, thiserror::Error)]
+#[error("{stage}: {detail}")]
+pub struct StageError {
+    /// The stage's name.
+    pub stage: &'static str,
+    /// What happened, to which lane, offset or key.
+    pub detail: String,
+    /// What Segue does about it.
+    pub remedy: Remedy,
+}
+
+/// State with one owner. Batches go in and come out; time moves only through `advance`.
+pub trait Stage: Send {
+    /// What it takes.
+    type In;
+    /// What it gives.
+    type Out;
+    /// Its state in a checkpoint.
+    type Snapshot;
+
+    /// Takes a batch in order, appending results to `out`.
+    ///
+    /// # Errors
+    /// See [`StageError`].
+    fn absorb(&mut self, batch: &[Self::In], out: &mut Vec<Self::Out>) -> Result<(), StageError>;
+
+    /// Event time has come to `to`: timers that are due fire here, and only here.
+    ///
+    /// # Errors
+    /// See [`StageError`].
+    fn advance(&mut self, to: Watermark, out: &mut Vec<Self::Out>) -> Result<(), StageError>;
+
+    /// The state as of the barrier that closed `epoch`.
+    fn snapshot(&self, epoch: Epoch) -> Self::Snapshot;
+
+    /// Takes up a state.
+    ///
+    /// # Errors
+    /// A snapshot that does not fit: [`Remedy::Restore`].
+    fn restore(&mut self, snapshot: Self::Snapshot) -> Result<(), StageError>;
+}
