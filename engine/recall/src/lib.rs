@@ -1,1 +1,33 @@
-//! The room `recall`.
+//! Recall: the vectors of the tracks, and which of them are nearest to a query.
+//!
+//! In reading order:
+//! - [`vectors`]: a vector that has been checked, and the table of them, a row per track.
+//! - [`index`]: the contracts. A reader holds an [`Index`], an immutable snapshot; the one
+//!   [`IndexWriter`] changes vectors and publishes the next snapshot at an epoch.
+//! - [`exact`]: every row is looked at. The oracle, and the answer where a graph cannot help.
+//! - [`graph`]: an HNSW graph (hnsw_rs, fenced in `mesh`) with an exact tail of what it lacks.
+//! - [`published`]: the place where readers find the current snapshot.
+//! - [`settings`]: what a user may tune.
+//!
+//! This room does not know Kafka, models, sessions or epochs' meaning, starts no thread, and reads no
+//! clock. It never sees a track's name: ties are broken by dense id, see [`index::Hit`].
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod best;
+pub mod exact;
+pub mod graph;
+pub mod index;
+mod lanes;
+mod mesh;
+mod pages;
+pub mod published;
+pub mod settings;
+pub mod vectors;
+
+pub use exact::ExactWriter;
+pub use graph::{GraphHealth, GraphWriter};
+pub use index::{Hit, Index, IndexVersion, IndexWriter, RecallError};
+pub use published::Published;
+pub use settings::{Metric, Settings, SettingsError};
+pub use vectors::{Vector, VectorError, VectorTable};
