@@ -224,7 +224,7 @@ fn rows(most: usize) -> impl Strategy<Value = Vec<Row>> {
             1 => crate::completion::any_millis().prop_map(Some),
         ]
     };
-    let track = prop_oneof![9 => (0i64..4).prop_map(Some), 1 => Just(None)];
+    let track = prop_oneof![9 => (0i64..8).prop_map(Some), 1 => Just(None)];
     let row = (at, length(), length(), track).prop_map(|(at, duration, played, track)| Row {
         at,
         duration,
