@@ -39,7 +39,9 @@ pub enum BrokerError {
     #[error("no kafka jars in {0}: run `make setup-kafka` (needs Java 17 and Maven)")]
     NotInstalled(PathBuf),
     /// There is no Java to run it with.
-    #[error("cannot run {java}: {cause}; install Java 17 (`apt-get install openjdk-17-jdk-headless`), then `make setup-kafka`")]
+    #[error(
+        "cannot run {java}: {cause}; install Java 17 (`apt-get install openjdk-17-jdk-headless`), then `make setup-kafka`"
+    )]
     NoJava {
         /// What was tried.
         java: PathBuf,
@@ -65,7 +67,9 @@ pub enum BrokerError {
         tail: String,
     },
     /// Ports found free were taken by others before the broker could bind them, several times.
-    #[error("ports {0} and others before them were taken before the broker could bind them; end what takes them, or run the tests again")]
+    #[error(
+        "ports {0} and others before them were taken before the broker could bind them; end what takes them, or run the tests again"
+    )]
     PortTaken(String),
 }
 
@@ -125,15 +129,25 @@ impl Broker {
     }
 
     fn start_on(libs: &Path, java: &Path, ports: Ports) -> Result<Self, BrokerError> {
-        let folder = tempfile::Builder::new().prefix("segue-kafka-").tempdir().map_err(|cause| {
-            BrokerError::Folder { path: std::env::temp_dir(), cause }
-        })?;
+        let folder = tempfile::Builder::new()
+            .prefix("segue-kafka-")
+            .tempdir()
+            .map_err(|cause| BrokerError::Folder {
+                path: std::env::temp_dir(),
+                cause,
+            })?;
         let properties = folder.path().join("server.properties");
-        std::fs::write(&properties, ports.properties(folder.path()))
-            .map_err(|cause| BrokerError::Folder { path: properties.clone(), cause })?;
+        std::fs::write(&properties, ports.properties(folder.path())).map_err(|cause| {
+            BrokerError::Folder {
+                path: properties.clone(),
+                cause,
+            }
+        })?;
         let path = folder.path().join("broker.log");
-        let log = File::create(&path)
-            .map_err(|cause| BrokerError::Folder { path: path.clone(), cause })?;
+        let log = File::create(&path).map_err(|cause| BrokerError::Folder {
+            path: path.clone(),
+            cause,
+        })?;
 
         let formatted = quiet(&mut jvm(java, libs), &log)?
             .args(["kafka.tools.StorageTool", "format", "--standalone"])
@@ -141,17 +155,30 @@ impl Broker {
             .args(["-t", "c2VndWUtdGVzdC1icm9rZQ", "-c"])
             .arg(&properties)
             .status()
-            .map_err(|cause| BrokerError::NoJava { java: java.to_owned(), cause })?;
+            .map_err(|cause| BrokerError::NoJava {
+                java: java.to_owned(),
+                cause,
+            })?;
         if !formatted.success() {
-            return Err(failed(format!("kafka's storage tool ended with {formatted}"), folder));
+            return Err(failed(
+                format!("kafka's storage tool ended with {formatted}"),
+                folder,
+            ));
         }
 
         let mut shell = guarded(jvm(java, libs).arg("kafka.Kafka").arg(&properties));
         let process = quiet(&mut shell, &log)?
             .stdin(Stdio::piped())
             .spawn()
-            .map_err(|cause| BrokerError::NoJava { java: java.to_owned(), cause })?;
-        let mut broker = Self { process, ports, folder };
+            .map_err(|cause| BrokerError::NoJava {
+                java: java.to_owned(),
+                cause,
+            })?;
+        let mut broker = Self {
+            process,
+            ports,
+            folder,
+        };
         match broker.wait_until_ready() {
             Ok(()) => Ok(broker),
             Err(what) => {
@@ -181,7 +208,10 @@ impl Broker {
                 return Ok(());
             }
         }
-        Err(format!("the broker on {} did not answer within 90 s", self.ports))
+        Err(format!(
+            "the broker on {} did not answer within 90 s",
+            self.ports
+        ))
     }
 
     /// Breaks the pipe, on which the shell kills the broker, and collects both.
@@ -207,16 +237,27 @@ impl Ports {
         let bind = || {
             TcpListener::bind("127.0.0.1:0")
                 .and_then(|held| Ok((held.local_addr()?.port(), held)))
-                .map_err(|cause| BrokerError::Folder { path: "127.0.0.1:0".into(), cause })
+                .map_err(|cause| BrokerError::Folder {
+                    path: "127.0.0.1:0".into(),
+                    cause,
+                })
         };
         // All held until all are known, or the system could name one of them twice.
         let (plain, authenticated, controller) = (bind()?, bind()?, bind()?);
-        Ok(Self { plain: plain.0, authenticated: authenticated.0, controller: controller.0 })
+        Ok(Self {
+            plain: plain.0,
+            authenticated: authenticated.0,
+            controller: controller.0,
+        })
     }
 
     /// The broker's configuration: nothing replicated, nothing waited for, nothing thrown away.
     fn properties(self, folder: &Path) -> String {
-        let Self { plain, authenticated, controller } = self;
+        let Self {
+            plain,
+            authenticated,
+            controller,
+        } = self;
         let data = folder.join("data");
         format!(
             "process.roles=broker,controller\n\
@@ -251,7 +292,11 @@ impl Ports {
 
 impl std::fmt::Display for Ports {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "127.0.0.1:{}, {} and {}", self.plain, self.authenticated, self.controller)
+        write!(
+            f,
+            "127.0.0.1:{}, {} and {}",
+            self.plain, self.authenticated, self.controller
+        )
     }
 }
 
@@ -273,7 +318,13 @@ fn java() -> PathBuf {
 fn jvm(java: &Path, libs: &Path) -> Command {
     let mut command = Command::new(java);
     command
-        .args(["-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"])
+        .args([
+            "-Xms64m",
+            "-Xmx512m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-cp",
+        ])
         .arg(libs.join("*"));
     command
 }
@@ -281,9 +332,15 @@ fn jvm(java: &Path, libs: &Path) -> Command {
 /// Sends all that the command says into the log.
 fn quiet<'a>(command: &'a mut Command, log: &File) -> Result<&'a mut Command, BrokerError> {
     let output = || {
-        log.try_clone().map_err(|cause| BrokerError::Folder { path: "broker.log".into(), cause })
+        log.try_clone().map_err(|cause| BrokerError::Folder {
+            path: "broker.log".into(),
+            cause,
+        })
     };
-    Ok(command.stdin(Stdio::null()).stdout(output()?).stderr(output()?))
+    Ok(command
+        .stdin(Stdio::null())
+        .stdout(output()?)
+        .stderr(output()?))
 }
 
 /// The same command under a shell that kills it when our end of its input closes, for whatever
@@ -292,7 +349,10 @@ fn guarded(command: &Command) -> Command {
     const SCRIPT: &str = "exec 3<&0; \"$@\" </dev/null 3<&- & broker=$!; \
         (cat <&3 >/dev/null; kill -KILL $broker 2>/dev/null) & wait $broker";
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", SCRIPT, "broker"]).arg(command.get_program()).args(command.get_args());
+    shell
+        .args(["-c", SCRIPT, "broker"])
+        .arg(command.get_program())
+        .args(command.get_args());
     shell
 }
 
@@ -308,7 +368,11 @@ fn failed(what: String, mut folder: TempDir) -> BrokerError {
 
 fn failed_at(what: String, log: &Path) -> BrokerError {
     let tail = tail(log).unwrap_or_else(|cause| format!("(cannot be read: {cause})"));
-    BrokerError::Failed { what, log: log.to_owned(), tail }
+    BrokerError::Failed {
+        what,
+        log: log.to_owned(),
+        tail,
+    }
 }
 
 fn tail(log: &Path) -> std::io::Result<String> {
