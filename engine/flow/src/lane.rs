@@ -1,1 +1,412 @@
-//! (being written)
+//! The loop of one lane: read → decode → judge → absorb, and hand over once.
+//!
+//! What a lane emits is a function of its log alone. Time moves on a fixed grid of event time (the
+//! tick): when the watermark enters a new tick, what came before is absorbed and timers fire. Where
+//! the source happens to cut its batches, and how fast the machine is, does not matter.
+
+use std::time::Duration;
+
+use segue_listen::{EventTime, Punctuality, Span, Watermark, WatermarkClock};
+
+use crate::clock::WallClock;
+use crate::epoch::{LaneId, Offset, OffsetRange};
+use crate::names::{self, Name};
+use crate::queue::{Coalesce, Inlet};
+use crate::source::{RawRecord, Readiness, Source, SourceError};
+use crate::stage::{Stage, StageError};
+
+/// What a decoder made of a record.
+#[derive(Debug)]
+pub enum Decoded<T> {
+    /// Something that happened at an instant.
+    Item(EventTime, T),
+    /// Event time has come at least so far.
+    Heartbeat(EventTime),
+    /// Nothing to act upon: a tombstone.
+    Nothing,
+}
+
+/// Turns bytes into a stage's input. Knows the domain; the lane does not.
+pub trait Decode: Send {
+    /// The stage's input.
+    type Item;
+
+    /// Reads one record, borrowed from the source. A reason in words if it cannot: the record is
+    /// then kept as a dead letter and the lane goes on.
+    ///
+    /// # Errors
+    /// The reason, naming what is wrong with the record.
+    fn decode(&mut self, record: &RawRecord<'_>) -> Result<Decoded<Self::Item>, String>;
+}
+
+/// Why a record was put aside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AsideReason {
+    /// It could not be decoded.
+    DeadLetter,
+    /// It came beyond the allowed lateness.
+    TooLate,
+}
+
+/// A record that changed nothing, kept with its original bytes for a topic of its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Aside {
+    /// Why.
+    pub reason: AsideReason,
+    /// Why, in words.
+    pub detail: String,
+    /// Where it stood.
+    pub offset: Offset,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its value.
+    pub value: Option<Vec<u8>>,
+}
+
+/// What a lane hands over: results, the records it put aside, and the offsets they come from.
+#[derive(Debug)]
+pub struct Batch<T> {
+    /// The records it covers, those without a result included.
+    pub covers: OffsetRange,
+    /// How far the lane has come.
+    pub watermark: Option<Watermark>,
+    /// The stage's results, in order.
+    pub outputs: Vec<T>,
+    /// What was put aside.
+    pub aside: Vec<Aside>,
+    /// When the first record of the batch was read, by the lane's wall clock: for latency metrics.
+    pub read_at: Duration,
+}
+
+impl<T> Coalesce for Batch<T> {
+    fn coalesce(&mut self, mut newer: Self) {
+        self.covers.to = newer.covers.to;
+        self.watermark = newer.watermark.or(self.watermark);
+        self.outputs.append(&mut newer.outputs);
+        self.aside.append(&mut newer.aside);
+    }
+}
+
+/// How a lane judges and cuts.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneSettings {
+    /// How far behind the newest a record may come and still be on time.
+    pub disorder: Span,
+    /// How much later still it is let in.
+    pub lateness: Span,
+    /// The grid on which event time moves. Coarser is cheaper; a session's final goes out up to one
+    /// tick (of event time) after it is due.
+    pub tick: Span,
+    /// A batch is handed over when it has so many results, or when the source has no more for now.
+    pub batch: usize,
+    /// How long to wait for the source's next records.
+    pub patience: Duration,
+}
+
+impl Default for LaneSettings {
+    fn default() -> Self {
+        Self {
+            disorder: Span::from_seconds(60),
+            lateness: Span::from_minutes(60),
+            tick: Span::from_minutes(1),
+            batch: 512,
+            patience: Duration::from_millis(50),
+        }
+    }
+}
+
+/// How a step of a lane ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LaneState {
+    /// Step again.
+    Running,
+    /// The log is read to its end and all timers have fired. Final.
+    Ended,
+    /// Whoever takes the batches has stopped. Final.
+    Disconnected,
+}
+
+/// Why a lane stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    /// Its source cannot go on.
+    #[error("lane {lane}: {error}", lane = lane.0)]
+    Source {
+        /// Which lane.
+        lane: LaneId,
+        /// What the source said.
+        #[source]
+        error: SourceError,
+    },
+    /// Its stage cannot go on.
+    #[error("lane {lane}: {error}", lane = lane.0)]
+    Stage {
+        /// Which lane.
+        lane: LaneId,
+        /// What the stage said.
+        #[source]
+        error: StageError,
+    },
+}
+
+/// One lane: a source, a decoder, a watermark and the state of its listeners, with one owner.
+pub struct Lane<S, D, G: Stage> {
+    id: LaneId,
+    source: S,
+    work: Work<D, G>,
+    inlet: Inlet<Batch<G::Out>>,
+    settings: LaneSettings,
+}
+
+/// What a record passes through; apart from the source, which lends the record.
+struct Work<D, G: Stage> {
+    decoder: D,
+    stage: G,
+    clock: WatermarkClock,
+    settings: LaneSettings,
+    items: Vec<G::In>,
+    outputs: Vec<G::Out>,
+    aside: Vec<Aside>,
+    /// The tick that the watermark is in.
+    tick: Option<i64>,
+    seen: Option<(Offset, Offset)>,
+    counts: Counts,
+    failed: Option<StageError>,
+}
+
+#[derive(Default)]
+struct Counts {
+    read: u64,
+    late: u64,
+    too_late: u64,
+    dead: u64,
+}
+
+impl<S, D, G> Lane<S, D, G>
+where
+    S: Source,
+    D: Decode<Item = G::In>,
+    G: Stage,
+{
+    /// A lane that starts where its source stands.
+    pub fn new(
+        id: LaneId,
+        source: S,
+        decoder: D,
+        stage: G,
+        inlet: Inlet<Batch<G::Out>>,
+        settings: LaneSettings,
+    ) -> Self {
+        let work = Work {
+            decoder,
+            stage,
+            clock: WatermarkClock::new(settings.disorder, settings.lateness),
+            settings,
+            items: Vec::with_capacity(settings.batch),
+            outputs: Vec::with_capacity(settings.batch),
+            aside: Vec::new(),
+            tick: None,
+            seen: None,
+            counts: Counts::default(),
+            failed: None,
+        };
+        Self {
+            id,
+            source,
+            work,
+            inlet,
+            settings,
+        }
+    }
+
+    /// Reads once, and hands over what came of it.
+    ///
+    /// # Errors
+    /// See [`LaneError`]; what was read before the error has been handed over.
+    pub fn step(&mut self, wall: &dyn WallClock) -> Result<LaneState, LaneError> {
+        let mut read_at = None;
+        let (work, inlet, id) = (&mut self.work, &mut self.inlet, self.id);
+        let mut connected = true;
+        let read = self.source.read(self.settings.patience, &mut |record| {
+            read_at.get_or_insert_with(|| wall.now());
+            work.take(&record);
+            if work.outputs.len() >= work.settings.batch {
+                let now = read_at.take().unwrap_or_else(|| wall.now());
+                connected &= work.hand_over(id, inlet, now);
+            }
+        });
+        work.absorb();
+        if matches!(read, Ok(Readiness::Ended)) {
+            work.advance(Watermark::END);
+        }
+        connected &= work.hand_over(id, inlet, read_at.unwrap_or_else(|| wall.now()));
+        if let Some(error) = work.failed.take() {
+            return Err(LaneError::Stage { lane: id, error });
+        }
+        let readiness = read.map_err(|error| LaneError::Source { lane: id, error })?;
+        if !connected || (readiness == Readiness::Ended && inlet.flush().is_err()) {
+            return Ok(LaneState::Disconnected);
+        }
+        Ok(match readiness {
+            Readiness::Ended => LaneState::Ended,
+            Readiness::More | Readiness::Idle => LaneState::Running,
+        })
+    }
+
+    /// Steps until the log ends, the receiver goes, or `stop` says so (then what was read is handed
+    /// over, and open sessions stay open for the next start).
+    ///
+    /// # Errors
+    /// See [`LaneError`].
+    pub fn run(
+        &mut self,
+        wall: &dyn WallClock,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<LaneState, LaneError> {
+        loop {
+            match self.step(wall)? {
+                LaneState::Running if stop() => return Ok(LaneState::Running),
+                LaneState::Running => {}
+                over => return Ok(over),
+            }
+        }
+    }
+
+    /// The stage, to look into.
+    pub const fn stage(&self) -> &G {
+        &self.work.stage
+    }
+}
+
+impl<D, G> Work<D, G>
+where
+    D: Decode<Item = G::In>,
+    G: Stage,
+{
+    fn take(&mut self, record: &RawRecord<'_>) {
+        if self.failed.is_some() {
+            return;
+        }
+        self.counts.read += 1;
+        let from = self.seen.map_or(record.offset, |(from, _)| from);
+        self.seen = Some((from, record.offset.next()));
+        match self.decoder.decode(record) {
+            Ok(Decoded::Item(at, item)) => match self.clock.observe(at) {
+                Punctuality::TooLate => {
+                    self.counts.too_late += 1;
+                    let mark = self
+                        .clock
+                        .watermark()
+                        .map_or(0, |mark| mark.time().millis());
+                    let detail = format!("{at} is beyond the lateness allowed at {mark} ms");
+                    self.put_aside(AsideReason::TooLate, detail, record);
+                }
+                punctuality => {
+                    self.counts.late += u64::from(punctuality == Punctuality::Late);
+                    // Before the item moves time on, what came before it is settled.
+                    self.enter_tick();
+                    self.items.push(item);
+                }
+            },
+            Ok(Decoded::Heartbeat(at)) => {
+                self.clock.observe(at);
+                self.enter_tick();
+            }
+            Ok(Decoded::Nothing) => {}
+            Err(detail) => {
+                self.counts.dead += 1;
+                self.put_aside(AsideReason::DeadLetter, detail, record);
+            }
+        }
+    }
+
+    #[inline]
+    fn enter_tick(&mut self) {
+        let Some(mark) = self.clock.watermark() else {
+            return;
+        };
+        let tick = mark
+            .time()
+            .millis()
+            .div_euclid(self.settings.tick.millis().max(1));
+        if self.tick != Some(tick) {
+            self.tick = Some(tick);
+            self.absorb();
+            self.advance(mark);
+        }
+    }
+
+    fn absorb(&mut self) {
+        if self.items.is_empty() || self.failed.is_some() {
+            return;
+        }
+        self.failed = self.stage.absorb(&self.items, &mut self.outputs).err();
+        self.items.clear();
+    }
+
+    fn advance(&mut self, to: Watermark) {
+        if self.failed.is_none() {
+            self.failed = self.stage.advance(to, &mut self.outputs).err();
+        }
+    }
+
+    fn put_aside(&mut self, reason: AsideReason, detail: String, record: &RawRecord<'_>) {
+        self.aside.push(Aside {
+            reason,
+            detail,
+            offset: record.offset,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+        });
+    }
+
+    /// Whether the receiver is still there.
+    fn hand_over(
+        &mut self,
+        lane: LaneId,
+        inlet: &mut Inlet<Batch<G::Out>>,
+        read_at: Duration,
+    ) -> bool {
+        let Some((from, to)) = self.seen.take() else {
+            if self.outputs.is_empty() {
+                return true;
+            }
+            // Timers at the end of a log: results without records.
+            return self.send(OffsetRange::empty(lane, Offset(u64::MAX)), inlet, read_at);
+        };
+        self.count();
+        self.send(OffsetRange { lane, from, to }, inlet, read_at)
+    }
+
+    fn send(
+        &mut self,
+        covers: OffsetRange,
+        inlet: &mut Inlet<Batch<G::Out>>,
+        read_at: Duration,
+    ) -> bool {
+        let fresh = Vec::with_capacity(self.settings.batch);
+        inlet
+            .send(Batch {
+                covers,
+                watermark: self.clock.watermark(),
+                outputs: std::mem::replace(&mut self.outputs, fresh),
+                aside: std::mem::take(&mut self.aside),
+                read_at,
+            })
+            .is_ok()
+    }
+
+    fn count(&mut self) {
+        let counts = std::mem::take(&mut self.counts);
+        names::count(Name::RecordsRead, counts.read);
+        names::count(Name::LatePlays, counts.late);
+        names::count(Name::TooLatePlays, counts.too_late);
+        names::count(Name::DeadLetters, counts.dead);
+        if let Some(mark) = self.clock.watermark() {
+            names::gauge(Name::WatermarkMillis, mark.time().millis() as f64);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,141 @@
-//! (being written)
+//! The names of all metrics, with unit and help text. Raw metric macros are used nowhere else.
+
+use std::time::Duration;
+
+macro_rules! names {
+    ($($(#[doc = $help:literal])+ $variant:ident = $name:literal, $kind:ident;)+) => {
+        /// A metric. Counters end in `_total`, durations are histograms in seconds.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum Name { $($(#[doc = $help])+ $variant,)+ }
+
+        impl Name {
+            /// All of them, in the order of the README's table.
+            pub const ALL: &'static [Name] = &[$(Name::$variant,)+];
+
+            /// The name on the wire.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Name::$variant => $name,)+ }
+            }
+
+            /// What it counts or measures.
+            pub const fn help(self) -> &'static str {
+                match self { $(Name::$variant => concat!($($help),+),)+ }
+            }
+
+            /// Counter, gauge or histogram.
+            pub const fn kind(self) -> Kind {
+                match self { $(Name::$variant => Kind::$kind,)+ }
+            }
+        }
+    };
+}
+
+/// What a metric is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+names! {
+    /// Records read by the lanes.
+    RecordsRead = "segue_records_read_total", Counter;
+    /// Plays that changed a listener's state.
+    PlaysAbsorbed = "segue_plays_absorbed_total", Counter;
+    /// Exact duplicates that were dropped.
+    DuplicatesDropped = "segue_duplicates_dropped_total", Counter;
+    /// Plays before the watermark, within the allowed lateness.
+    LatePlays = "segue_late_plays_total", Counter;
+    /// Plays beyond the allowed lateness, written to the late topic.
+    TooLatePlays = "segue_too_late_plays_total", Counter;
+    /// Records that could not be decoded, written to the dead-letter topic.
+    DeadLetters = "segue_dead_letters_total", Counter;
+    /// Records whose key does not belong to their partition.
+    Misrouted = "segue_misrouted_records_total", Counter;
+    /// Sessions that were closed.
+    SessionsClosed = "segue_sessions_closed_total", Counter;
+    /// Closed sessions that a late play re-opened.
+    SessionsRetracted = "segue_sessions_retracted_total", Counter;
+    /// Listeners held in memory.
+    Listeners = "segue_listeners", Gauge;
+    /// Tracks in the catalogue.
+    Tracks = "segue_tracks", Gauge;
+    /// Tracks whose content was encoded.
+    TracksEncoded = "segue_tracks_encoded_total", Counter;
+    /// Tracks whose content could not be encoded.
+    TracksFailed = "segue_tracks_failed_total", Counter;
+    /// Batches put into a queue (label `queue`).
+    QueueIn = "segue_queue_in_total", Counter;
+    /// Batches taken out of a queue (label `queue`).
+    QueueOut = "segue_queue_out_total", Counter;
+    /// Time a sender was blocked by a full queue, in seconds (label `queue`).
+    QueueBlocked = "segue_queue_blocked_seconds", Histogram;
+    /// From reading a play to the prediction that follows it, in seconds.
+    EventToPrediction = "segue_event_to_prediction_seconds", Histogram;
+    /// Predictions made (label `recommender`).
+    Predictions = "segue_predictions_total", Counter;
+    /// Epochs committed.
+    Epochs = "segue_epochs_total", Counter;
+    /// How far event time has come, in ms since 1970 (label `lane`).
+    WatermarkMillis = "segue_watermark_milliseconds", Gauge;
+}
+
+/// Adds to a counter. Once per batch, not per event.
+pub fn count(name: Name, by: u64) {
+    if by > 0 {
+        metrics::counter!(name.as_str()).increment(by);
+    }
+}
+
+/// Adds to a counter with one label.
+pub fn count_for(name: Name, label: &'static str, value: &'static str, by: u64) {
+    metrics::counter!(name.as_str(), label => value).increment(by);
+}
+
+/// Sets a gauge.
+pub fn gauge(name: Name, value: f64) {
+    metrics::gauge!(name.as_str()).set(value);
+}
+
+/// Notes a duration.
+pub fn observe(name: Name, duration: Duration) {
+    metrics::histogram!(name.as_str()).record(duration.as_secs_f64());
+}
+
+/// Notes a duration with one label.
+pub fn observe_for(name: Name, label: &'static str, value: &'static str, duration: Duration) {
+    metrics::histogram!(name.as_str(), label => value).record(duration.as_secs_f64());
+}
+
+/// Tells the installed recorder each metric's help text.
+pub fn describe() {
+    for name in Name::ALL {
+        match name.kind() {
+            Kind::Counter => metrics::describe_counter!(name.as_str(), name.help().trim()),
+            Kind::Gauge => metrics::describe_gauge!(name.as_str(), name.help().trim()),
+            Kind::Histogram => metrics::describe_histogram!(name.as_str(), name.help().trim()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_is_its_own_and_says_what_it_is() {
+        let mut seen = std::collections::HashSet::new();
+        for name in Name::ALL {
+            assert!(seen.insert(name.as_str()), "{} twice", name.as_str());
+            assert!(!name.help().trim().is_empty());
+            assert_eq!(
+                name.kind() == Kind::Counter,
+                name.as_str().ends_with("_total")
+            );
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The lane over a scripted source: what comes out does not depend on where batches are cut.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::clock::MachineClock;
+use crate::epoch::Epoch;
+use crate::memory::{Line, ScriptedSource};
+use crate::queue::{WhenFull, queue};
+
+/// Values are seconds in decimal; `h…` a heartbeat; anything else is malformed.
+struct Seconds;
+
+impl Decode for Seconds {
+    type Item = i64;
+    fn decode(&mut self, record: &RawRecord<'_>) -> Result<Decoded<i64>, String> {
+        let text = std::str::from_utf8(record.value.unwrap_or_default()).unwrap();
+        let at = |s: &str| {
+            s.parse::<i64>()
+                .map(|s| (EventTime::from_millis(s * 1_000), s))
+        };
+        if let Some(beat) = text.strip_prefix('h') {
+            return Ok(Decoded::Heartbeat(at(beat).unwrap().0));
+        }
+        let (time, item) = at(text).map_err(|_| format!("`{text}` is not a number"))?;
+        Ok(Decoded::Item(time, item))
+    }
+}
+
+/// Emits what it takes, and `-1000 - watermark` when time moves.
+struct Echo;
+
+impl Stage for Echo {
+    type In = i64;
+    type Out = i64;
+    type Snapshot = ();
+    fn absorb(&mut self, batch: &[i64], out: &mut Vec<i64>) -> Result<(), StageError> {
+        out.extend(batch);
+        Ok(())
+    }
+    fn advance(&mut self, to: Watermark, out: &mut Vec<i64>) -> Result<(), StageError> {
+        out.push(-1_000 - to.time().millis().min(1_000_000_000) / 1_000);
+        Ok(())
+    }
+    fn snapshot(&self, _: Epoch) {}
+    fn restore(&mut self, (): ()) -> Result<(), StageError> {
+        Ok(())
+    }
+}
+
+fn run(script: Vec<Line>, batch: usize) -> (Vec<i64>, Vec<Aside>, OffsetRange) {
+    let wall = Arc::new(MachineClock::start());
+    let (inlet, outlet) = queue("test", 1_000, WhenFull::Block, wall.clone());
+    let settings = LaneSettings {
+        disorder: Span::from_seconds(10),
+        lateness: Span::from_seconds(60),
+        tick: Span::from_seconds(30),
+        batch,
+        patience: Duration::ZERO,
+    };
+    let source = ScriptedSource::new(script);
+    let mut lane = Lane::new(LaneId(3), source, Seconds, Echo, inlet, settings);
+    assert_eq!(lane.run(&*wall, &|| false).unwrap(), LaneState::Ended);
+    drop(lane);
+    let (mut outputs, mut aside) = (Vec::new(), Vec::new());
+    let mut covers = OffsetRange::empty(LaneId(3), Offset(0));
+    while let Some(mut received) = outlet.next() {
+        outputs.append(&mut received.outputs);
+        aside.append(&mut received.aside);
+        if !received.covers.is_empty() {
+            covers.append(received.covers).unwrap();
+        }
+    }
+    (outputs, aside, covers)
+}
+
+fn record(value: &str) -> Line {
+    Line::Record(b"key".to_vec(), value.as_bytes().to_vec())
+}
+
+#[test]
+fn where_batches_are_cut_does_not_matter() {
+    let values = [
+        "100", "105", "h140", "131", "200", "190", "x", "h300", "235", "229", "310",
+    ];
+    let whole: Vec<Line> = values.iter().map(|v| record(v)).collect();
+    let paused: Vec<Line> = values
+        .iter()
+        .flat_map(|v| [record(v), Line::Pause])
+        .collect();
+    let expected = run(whole.clone(), 1_000);
+    assert_eq!(run(paused, 1_000), expected);
+    assert_eq!(run(whole, 1), expected);
+    let (outputs, aside, covers) = expected;
+    assert_eq!(
+        covers.len(),
+        values.len() as u64,
+        "every record seen counts, also those put aside"
+    );
+    assert!(outputs.contains(&235), "late, but let in");
+    assert!(!outputs.contains(&229));
+    let reasons: Vec<_> = aside.iter().map(|a| (a.reason, a.offset.0)).collect();
+    assert_eq!(
+        reasons,
+        [(AsideReason::DeadLetter, 6), (AsideReason::TooLate, 9)]
+    );
+    assert!(aside[0].detail.contains("`x` is not a number"));
+    assert_eq!(aside[0].value.as_deref(), Some(&b"x"[..]));
+    assert_eq!(
+        *outputs.last().unwrap(),
+        -1_001_000,
+        "the end of the log moves time to its end"
+    );
+}
+
+#[test]
+fn a_crash_names_the_lane_and_what_was_read_is_handed_over() {
+    let wall = Arc::new(MachineClock::start());
+    let (inlet, outlet) = queue("test", 10, WhenFull::Block, wall.clone());
+    let source = ScriptedSource::new(vec![record("1"), Line::Crash, record("2")]);
+    let settings = LaneSettings::default();
+    let mut lane = Lane::new(LaneId(7), source, Seconds, Echo, inlet, settings);
+    let error = lane.run(&*wall, &|| false).unwrap_err().to_string();
+    assert!(
+        error.starts_with("lane 7: the script cannot be reached"),
+        "{error}"
+    );
+    assert_eq!(outlet.next().unwrap().covers.to, Offset(1));
+}
+
+#[test]
+fn a_receiver_that_goes_is_how_shutdown_looks() {
+    let wall = Arc::new(MachineClock::start());
+    let (inlet, outlet) = queue("test", 1, WhenFull::Block, wall.clone());
+    drop(outlet);
+    let source = ScriptedSource::new(vec![record("1"), Line::Pause, record("2")]);
+    let mut lane = Lane::new(
+        LaneId(0),
+        source,
+        Seconds,
+        Echo,
+        inlet,
+        LaneSettings::default(),
+    );
+    assert_eq!(
+        lane.run(&*wall, &|| false).unwrap(),
+        LaneState::Disconnected
+    );
+}
