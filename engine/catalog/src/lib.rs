@@ -2,8 +2,9 @@
 //!
 //! 1. [`directory`]: track key → dense id, shared by all lanes.
 //! 2. [`content`]: what is known of a track: names now, audio and lyrics later.
-//! 3. [`encoder`]: the contract of anything that turns content into a vector.
-//! 4. [`newcomers`]: unseen tracks, encoded in micro-batches off the hot path.
+//! 3. [`durations`]: lengths of tracks, estimated by one owner and published to the lanes.
+//! 4. [`encoder`]: the contract of anything that turns content into a vector.
+//! 5. [`newcomers`]: unseen tracks, encoded in micro-batches off the hot path.
 //!
 //! This room does not know sessions or models.
 
@@ -11,5 +12,6 @@
 
 pub mod content;
 pub mod directory;
+pub mod durations;
 pub mod encoder;
 pub mod newcomers;

@@ -1,1 +1,210 @@
-//! (being written)
+//! Unseen tracks, encoded in micro-batches on a thread of their own, off the hot path.
+//!
+//! Tracks come in by a queue that coalesces, so whoever announces them never waits; vectors go out
+//! the same way. A batch that fails is tried once more, then track by track, so that a bad file
+//! spoils its own row only.
+
+use segue_flow::names::{self, Name};
+use segue_flow::queue::{Coalesce, Inlet, Outlet};
+use segue_listen::TrackId;
+
+use crate::content::TrackContent;
+use crate::encoder::{Encoder, EncoderError};
+
+/// Tracks to be encoded, in order of first sight.
+#[derive(Debug, Default)]
+pub struct Arrivals(pub Vec<TrackContent>);
+
+/// Vectors of encoded tracks.
+#[derive(Debug, Default)]
+pub struct Encoded {
+    /// Which tracks have a row, in order.
+    pub tracks: Vec<TrackId>,
+    /// `[tracks, dimensions]`, row-major.
+    pub rows: Vec<f32>,
+    /// Tracks without a row, and why.
+    pub failed: Vec<(TrackId, String)>,
+}
+
+impl Encoded {
+    /// How many tracks it accounts for.
+    pub fn len(&self) -> usize {
+        self.tracks.len() + self.failed.len()
+    }
+
+    /// Whether it accounts for none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Coalesce for Arrivals {
+    fn coalesce(&mut self, mut newer: Self) {
+        self.0.append(&mut newer.0);
+    }
+}
+
+impl Coalesce for Encoded {
+    fn coalesce(&mut self, mut newer: Self) {
+        self.tracks.append(&mut newer.tracks);
+        self.rows.append(&mut newer.rows);
+        self.failed.append(&mut newer.failed);
+    }
+}
+
+/// Encodes what arrives until the announcer goes, `batch` tracks at a time.
+pub fn serve(
+    encoder: &mut dyn Encoder,
+    batch: usize,
+    arrivals: &Outlet<Arrivals>,
+    out: &mut Inlet<Encoded>,
+) {
+    while let Some(Arrivals(tracks)) = arrivals.next() {
+        for tracks in tracks.chunks(batch.max(1)) {
+            let encoded = encode(encoder, tracks);
+            names::count(Name::TracksEncoded, encoded.tracks.len() as u64);
+            names::count(Name::TracksFailed, encoded.failed.len() as u64);
+            if out.send(encoded).is_err() {
+                return;
+            }
+        }
+        // Nobody may wait for a row that is only held back here.
+        if out.flush().is_err() {
+            return;
+        }
+    }
+}
+
+/// Encodes one micro-batch, with one retry and then track by track.
+pub fn encode(encoder: &mut dyn Encoder, tracks: &[TrackContent]) -> Encoded {
+    let mut done = Encoded::default();
+    let first = attempt(encoder, tracks, &mut done);
+    let Err(error) = first.or_else(|_| attempt(encoder, tracks, &mut done)) else {
+        return done;
+    };
+    tracing::warn!(tracks = tracks.len(), %error, "a micro-batch failed twice, going track by track");
+    for track in tracks {
+        if let Err(error) = attempt(encoder, std::slice::from_ref(track), &mut done) {
+            done.failed.push((track.track, error.to_string()));
+        }
+    }
+    done
+}
+
+fn attempt(
+    encoder: &mut dyn Encoder,
+    tracks: &[TrackContent],
+    done: &mut Encoded,
+) -> Result<(), EncoderError> {
+    let dimensions = encoder.dimensions();
+    let mut rows = Vec::with_capacity(tracks.len() * dimensions);
+    let outcomes = encoder.encode(tracks, &mut rows)?;
+    for ((track, outcome), row) in tracks
+        .iter()
+        .zip(outcomes)
+        .zip(rows.chunks(dimensions.max(1)))
+    {
+        match outcome {
+            Ok(()) if row.iter().all(|x| x.is_finite()) => {
+                done.tracks.push(track.track);
+                done.rows.extend_from_slice(row);
+            }
+            Ok(()) => done
+                .failed
+                .push((track.track, "its vector is not finite".to_owned())),
+            Err(error) => done.failed.push((track.track, error.to_string())),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoder::ContentError;
+    use segue_flow::Remedy;
+    use segue_listen::TrackKey;
+
+    /// Fails whole batches that hold a track titled `poison`, and `hiccups` times in any case.
+    struct Faulty {
+        hiccups: u32,
+    }
+
+    impl Encoder for Faulty {
+        fn name(&self) -> &'static str {
+            "faulty"
+        }
+        fn dimensions(&self) -> usize {
+            2
+        }
+        fn encode(
+            &mut self,
+            tracks: &[TrackContent],
+            rows: &mut Vec<f32>,
+        ) -> Result<Vec<Result<(), ContentError>>, EncoderError> {
+            let failed = |detail: &str| EncoderError {
+                encoder: "faulty",
+                detail: detail.to_owned(),
+                remedy: Remedy::Retry,
+            };
+            if self.hiccups > 0 {
+                self.hiccups -= 1;
+                return Err(failed("hiccup"));
+            }
+            if tracks.iter().any(|t| &*t.title == "poison") {
+                return Err(failed("poisoned"));
+            }
+            Ok(tracks
+                .iter()
+                .map(|t| {
+                    let bad = &*t.title == "nan";
+                    rows.extend([t.track.0 as f32, if bad { f32::NAN } else { 1.0 }]);
+                    Ok(())
+                })
+                .collect())
+        }
+    }
+
+    fn tracks(titles: &[&str]) -> Vec<TrackContent> {
+        titles
+            .iter()
+            .enumerate()
+            .map(|(id, title)| TrackContent {
+                track: TrackId(id as u32),
+                key: TrackKey(id as u128),
+                artist: "a".into(),
+                title: (*title).into(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_hiccup_is_retried() {
+        let done = encode(&mut Faulty { hiccups: 1 }, &tracks(&["x", "y"]));
+        assert_eq!(done.tracks, [TrackId(0), TrackId(1)]);
+        assert!(done.failed.is_empty());
+    }
+
+    #[test]
+    fn a_bad_track_spoils_its_own_row_only() {
+        let done = encode(
+            &mut Faulty { hiccups: 0 },
+            &tracks(&["x", "poison", "y", "nan"]),
+        );
+        assert_eq!(done.tracks, [TrackId(0), TrackId(2)]);
+        assert_eq!(done.rows, [0.0, 1.0, 2.0, 1.0]);
+        let failed: Vec<_> = done
+            .failed
+            .iter()
+            .map(|(t, why)| (t.0, why.as_str()))
+            .collect();
+        assert!(
+            failed.contains(&(1, "encoder faulty: poisoned")),
+            "{failed:?}"
+        );
+        assert!(
+            failed.contains(&(3, "its vector is not finite")),
+            "{failed:?}"
+        );
+    }
+}

@@ -37,6 +37,10 @@ pub trait Decode: Send {
     /// # Errors
     /// The reason, naming what is wrong with the record.
     fn decode(&mut self, record: &RawRecord<'_>) -> Result<Decoded<Self::Item>, String>;
+
+    /// The item was too late and will not be absorbed. A decoder that attaches first sights (of a
+    /// listener, of a track) to items takes them back here. No default: forgetting would be silent.
+    fn take_back(&mut self, item: Self::Item);
 }
 
 /// Why a record was put aside.
@@ -300,6 +304,7 @@ where
                         .map_or(0, |mark| mark.time().millis());
                     let detail = format!("{at} is beyond the lateness allowed at {mark} ms");
                     self.put_aside(AsideReason::TooLate, detail, record);
+                    self.decoder.take_back(item);
                 }
                 punctuality => {
                     self.counts.late += u64::from(punctuality == Punctuality::Late);

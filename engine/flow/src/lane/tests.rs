@@ -25,6 +25,7 @@ impl Decode for Seconds {
         let (time, item) = at(text).map_err(|_| format!("`{text}` is not a number"))?;
         Ok(Decoded::Item(time, item))
     }
+    fn take_back(&mut self, _: i64) {}
 }
 
 /// Emits what it takes, and `-1000 - watermark` when time moves.
