@@ -1,0 +1,530 @@
+//! One decoder for LLaMA 2 and 3, SmolLM2, Qwen2 and Qwen2.5.
+//!
+//! The fields are named as the checkpoint names its tensors (`model.layers.3.self_attn.q_proj`).
+//! The decoder holds weights only: positions, masks and caches are handed in, so that one model
+//! serves many sessions, trees of continuations included. Gradients flow to the inputs and to
+//! adapters, never to the published weights.
+
+use rand_chacha::ChaCha8Rng;
+use tch::{Device, Kind, Tensor};
+
+use crate::NnError;
+use crate::attention::{additive, attend};
+use crate::decoder_config::DecoderConfig;
+use crate::kv_slots::{CacheRows, KvShape, KvSlots};
+use crate::linear::{Bias, Linear};
+use crate::lora::{Lora, LoraConfig, Mode};
+use crate::norm::RmsNorm;
+use crate::rotary::{Angles, Rotary};
+use crate::weights::Weights;
+
+/// How to load a decoder.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DecoderOptions {
+    /// Only the first so many layers, if given: a cut backbone keeps most of its use here.
+    pub depth: Option<usize>,
+    /// What to compute in, `f32` or `bf16`.
+    pub kind: Kind,
+    /// Where.
+    pub device: Device,
+}
+
+/// A loaded decoder.
+#[derive(Debug)]
+pub struct Decoder {
+    config: DecoderConfig,
+    embed_tokens: Tensor,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    /// `None` if the output layer is the embedding.
+    lm_head: Option<Tensor>,
+    rotary: Rotary,
+    kind: Kind,
+    device: Device,
+}
+
+/// One pass through the decoder.
+#[derive(Debug)]
+pub struct Pass<'a> {
+    /// `[batch, length, hidden]`, any floating kind.
+    pub embeds: &'a Tensor,
+    /// `[batch, length]`, whole numbers from 0.
+    pub positions: &'a Tensor,
+    /// `[batch or 1, 1, length, total]`: boolean with `true` = may see, or numbers to add to the
+    /// scores. `total` is `length` without a cache, else [`CacheRows::total`].
+    pub mask: &'a Tensor,
+    /// The slots of the rows; without, every row begins here.
+    pub cache: Option<(&'a mut KvSlots, &'a CacheRows)>,
+    /// Learning or answering.
+    pub mode: Mode,
+}
+
+/// A dense layer that an adapter can sit on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Projection {
+    /// `self_attn.q_proj`
+    QProj,
+    /// `self_attn.k_proj`
+    KProj,
+    /// `self_attn.v_proj`
+    VProj,
+    /// `self_attn.o_proj`
+    OProj,
+    /// `mlp.gate_proj`
+    GateProj,
+    /// `mlp.up_proj`
+    UpProj,
+    /// `mlp.down_proj`
+    DownProj,
+}
+
+#[derive(Debug)]
+struct Layer {
+    input_layernorm: RmsNorm,
+    self_attn: Attention,
+    post_attention_layernorm: RmsNorm,
+    mlp: Mlp,
+}
+
+#[derive(Debug)]
+struct Attention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    o_proj: Linear,
+    head_dim: i64,
+}
+
+#[derive(Debug)]
+struct Mlp {
+    gate_proj: Linear,
+    up_proj: Linear,
+    down_proj: Linear,
+}
+
+impl Decoder {
+    /// Builds the decoder that `config` describes from a checkpoint.
+    pub fn load(
+        weights: &Weights,
+        config: &DecoderConfig,
+        options: DecoderOptions,
+    ) -> Result<Self, NnError> {
+        config.validate()?;
+        let place = (options.kind, options.device);
+        let depth = options.depth.unwrap_or(config.num_hidden_layers);
+        if depth == 0 || depth > config.num_hidden_layers {
+            return Err(NnError::Config(format!(
+                "depth {depth} of a model of {} layers",
+                config.num_hidden_layers
+            )));
+        }
+        let (hidden, vocab) = (config.hidden_size, config.vocab_size);
+        let table = |name: &str| -> Result<Tensor, NnError> {
+            let tensor = weights.get_shaped(name, &[vocab, hidden])?;
+            Ok(tensor.f_to_device(place.1)?.f_to_kind(place.0)?)
+        };
+        let factors = match weights.contains("rope_freqs.weight") {
+            true => Some(weights.get("rope_freqs.weight")?),
+            false => None,
+        };
+        let layers = (0..depth)
+            .map(|number| Layer::load(weights, &format!("model.layers.{number}"), config, place))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            embed_tokens: table("model.embed_tokens.weight")?,
+            layers,
+            norm: RmsNorm::load(weights, "model.norm", hidden, config.rms_norm_eps, place)?,
+            lm_head: match config.tie_word_embeddings {
+                true => None,
+                false => Some(table("lm_head.weight")?),
+            },
+            rotary: Rotary::new(
+                config.head_dim(),
+                config.rope_theta,
+                config.rope_scaling.as_ref(),
+                factors.as_ref(),
+                options.device,
+            )?,
+            config: config.clone(),
+            kind: options.kind,
+            device: options.device,
+        })
+    }
+
+    /// Token ids, `[batch, length]`, to `[batch, length, hidden]`; an unknown id is an error.
+    pub fn embed(&self, ids: &Tensor) -> Result<Tensor, NnError> {
+        let ids = ids.f_to_kind(Kind::Int64)?;
+        if ids.numel() == 0 {
+            return Err(NnError::Input("no token ids".into()));
+        }
+        // Asked beforehand: on CUDA a wrong index takes the whole context down.
+        let (least, most) = ids.f_aminmax(None, false)?;
+        let (least, most) = (least.f_int64_value(&[])?, most.f_int64_value(&[])?);
+        if least < 0 || most >= self.config.vocab_size {
+            return Err(NnError::Input(format!(
+                "token ids from {least} to {most}, the model has {}",
+                self.config.vocab_size
+            )));
+        }
+        let ids = ids.f_to_device(self.device)?;
+        Ok(Tensor::f_embedding(
+            &self.embed_tokens,
+            &ids,
+            -1,
+            false,
+            false,
+        )?)
+    }
+
+    /// Final hidden states after the last norm, `[batch, length, hidden]`.
+    pub fn forward(&self, pass: Pass<'_>) -> Result<Tensor, NnError> {
+        self.norm
+            .forward(&self.hidden_after(self.layers.len(), pass)?)
+    }
+
+    /// The residual stream behind the first `depth` layers, `[batch, length, hidden]`, without the
+    /// last norm.
+    pub fn hidden_after(&self, depth: usize, pass: Pass<'_>) -> Result<Tensor, NnError> {
+        let (batch, length, hidden) = pass.embeds.size3()?;
+        if hidden != self.config.hidden_size || pass.positions.size() != [batch, length] {
+            return Err(NnError::Input(format!(
+                "embeddings {:?} and positions {:?}; the model is {} wide",
+                pass.embeds.size(),
+                pass.positions.size(),
+                self.config.hidden_size
+            )));
+        }
+        let total = pass.cache.as_ref().map_or(length, |(_, rows)| rows.total());
+        let mask = pass.mask.size();
+        let fits = mask.len() == 4
+            && (mask[0] == batch || mask[0] == 1)
+            && mask[1..] == [1, length, total];
+        if !fits {
+            return Err(NnError::Input(format!(
+                "mask {mask:?} for {batch} rows of {length} tokens that see {total}"
+            )));
+        }
+        // A value that is not a number would stay in the slot behind its length and reach the
+        // slot's next owner: masks add to scores, and NaN plus anything is NaN.
+        if pass.cache.is_some() && pass.embeds.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+            return Err(NnError::Input(
+                "embeddings with values that are not finite".into(),
+            ));
+        }
+        let mask = additive(&pass.mask.f_to_device(self.device)?, self.kind)?;
+        let angles = self
+            .rotary
+            .angles(&pass.positions.f_to_device(self.device)?)?;
+        let mut x = pass.embeds.f_to_device(self.device)?.f_to_kind(self.kind)?;
+        let mut cache = pass.cache;
+        for (number, layer) in self.layers.iter().take(depth).enumerate() {
+            let slots = cache
+                .as_mut()
+                .map(|(slots, rows)| (&mut **slots, *rows, number));
+            x = layer.forward(&x, &angles, &mask, slots, pass.mode)?;
+        }
+        if let Some((slots, rows)) = cache {
+            slots.commit(rows);
+        }
+        Ok(x)
+    }
+
+    /// Scores of all tokens, `[…, vocab]`, for final hidden states, `[…, hidden]`.
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor, NnError> {
+        let head = self.lm_head.as_ref().unwrap_or(&self.embed_tokens);
+        Ok(hidden.f_linear(head, None::<&Tensor>)?)
+    }
+
+    /// A cache that fits this decoder, for `slots` sessions of at most `capacity` tokens.
+    pub fn kv_slots(&self, slots: usize, capacity: i64) -> Result<KvSlots, NnError> {
+        let shape = KvShape {
+            layers: self.layers.len(),
+            kv_heads: self.config.kv_heads(),
+            head_dim: self.config.head_dim(),
+            capacity,
+        };
+        KvSlots::new(shape, slots, (self.kind, self.device))
+    }
+
+    /// Puts a fresh adapter on each of `projections` in every layer.
+    pub fn attach_lora(
+        &mut self,
+        projections: &[Projection],
+        config: &LoraConfig,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<(), NnError> {
+        let device = self.device;
+        for layer in &mut self.layers {
+            for &projection in projections {
+                let dense = layer.dense_mut(projection);
+                let lora = Lora::new(config, dense.sizes()?, rng, device)?;
+                dense.attach(lora);
+            }
+        }
+        Ok(())
+    }
+
+    /// All that learns, by name (`model.layers.0.self_attn.q_proj.lora_A.weight`), in a fixed
+    /// order. The tensors share their memory with the adapters.
+    pub fn lora_tensors(&self) -> Vec<(String, Tensor)> {
+        let mut tensors = Vec::new();
+        for (number, layer) in self.layers.iter().enumerate() {
+            for projection in Projection::ALL {
+                if let Some(lora) = layer.dense(projection).lora() {
+                    for (part, tensor) in lora.tensors() {
+                        let name = projection.name();
+                        tensors.push((format!("model.layers.{number}.{name}.{part}"), tensor));
+                    }
+                }
+            }
+        }
+        tensors
+    }
+
+    /// Overwrites the adapters with tensors of another decoder's [`Decoder::lora_tensors`] (or a
+    /// file of them). Every attached adapter must be there. Merged layers are taken apart.
+    pub fn load_lora(&mut self, weights: &Weights) -> Result<(), NnError> {
+        for (number, layer) in self.layers.iter_mut().enumerate() {
+            for projection in Projection::ALL {
+                if let Some(lora) = layer.dense_mut(projection).lora_mut() {
+                    let name = format!("model.layers.{number}.{}", projection.name());
+                    let a = weights.get(&format!("{name}.lora_A.weight"))?;
+                    let b = weights.get(&format!("{name}.lora_B.weight"))?;
+                    lora.copy_from(&a, &b)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Folds all adapters into their layers, for inference.
+    pub fn merge_lora(&mut self) -> Result<(), NnError> {
+        for layer in &mut self.layers {
+            for projection in Projection::ALL {
+                layer.dense_mut(projection).merge()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes [`Decoder::merge_lora`], exactly.
+    pub fn unmerge_lora(&mut self) {
+        for layer in &mut self.layers {
+            for projection in Projection::ALL {
+                layer.dense_mut(projection).unmerge();
+            }
+        }
+    }
+
+    /// A second decoder on the same published weights, without adapters: for a learner beside the
+    /// one that answers. Nothing ever writes to those weights.
+    pub fn share(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            embed_tokens: self.embed_tokens.shallow_clone(),
+            layers: self.layers.iter().map(Layer::share).collect(),
+            norm: self.norm.share(),
+            lm_head: self.lm_head.as_ref().map(Tensor::shallow_clone),
+            rotary: self.rotary.share(),
+            kind: self.kind,
+            device: self.device,
+        }
+    }
+
+    /// What it was built from; `num_hidden_layers` is the checkpoint's.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    /// Layers that are in use.
+    pub fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// What it computes in, and where.
+    pub fn place(&self) -> (Kind, Device) {
+        (self.kind, self.device)
+    }
+}
+
+impl Layer {
+    fn load(
+        weights: &Weights,
+        name: &str,
+        config: &DecoderConfig,
+        place: (Kind, Device),
+    ) -> Result<Self, NnError> {
+        let (hidden, wide, head_dim) = (
+            config.hidden_size,
+            config.intermediate_size,
+            config.head_dim(),
+        );
+        let (q, kv) = (
+            config.num_attention_heads * head_dim,
+            config.kv_heads() * head_dim,
+        );
+        let bias = |present| if present { Bias::Present } else { Bias::Absent };
+        let norm = |part: &str| {
+            RmsNorm::load(
+                weights,
+                &format!("{name}.{part}"),
+                hidden,
+                config.rms_norm_eps,
+                place,
+            )
+        };
+        let dense = |part: Projection, sizes, present| {
+            Linear::load(
+                weights,
+                &format!("{name}.{}", part.name()),
+                sizes,
+                bias(present),
+                place,
+            )
+        };
+        Ok(Self {
+            input_layernorm: norm("input_layernorm")?,
+            self_attn: Attention {
+                q_proj: dense(Projection::QProj, (q, hidden), config.qkv_bias())?,
+                k_proj: dense(Projection::KProj, (kv, hidden), config.qkv_bias())?,
+                v_proj: dense(Projection::VProj, (kv, hidden), config.qkv_bias())?,
+                o_proj: dense(Projection::OProj, (hidden, q), config.attention_bias)?,
+                head_dim,
+            },
+            post_attention_layernorm: norm("post_attention_layernorm")?,
+            mlp: Mlp {
+                gate_proj: dense(Projection::GateProj, (wide, hidden), config.mlp_bias)?,
+                up_proj: dense(Projection::UpProj, (wide, hidden), config.mlp_bias)?,
+                down_proj: dense(Projection::DownProj, (hidden, wide), config.mlp_bias)?,
+            },
+        })
+    }
+
+    /// `[batch, length, hidden]` to the same.
+    fn forward(
+        &self,
+        x: &Tensor,
+        angles: &Angles,
+        mask: &Tensor,
+        cache: Option<(&mut KvSlots, &CacheRows, usize)>,
+        mode: Mode,
+    ) -> Result<Tensor, NnError> {
+        let seen = self.input_layernorm.forward(x)?;
+        let x = x.f_add(&self.self_attn.forward(&seen, angles, mask, cache, mode)?)?;
+        let seen = self.post_attention_layernorm.forward(&x)?;
+        Ok(x.f_add(&self.mlp.forward(&seen, mode)?)?)
+    }
+
+    fn dense(&self, projection: Projection) -> &Linear {
+        match projection {
+            Projection::QProj => &self.self_attn.q_proj,
+            Projection::KProj => &self.self_attn.k_proj,
+            Projection::VProj => &self.self_attn.v_proj,
+            Projection::OProj => &self.self_attn.o_proj,
+            Projection::GateProj => &self.mlp.gate_proj,
+            Projection::UpProj => &self.mlp.up_proj,
+            Projection::DownProj => &self.mlp.down_proj,
+        }
+    }
+
+    fn dense_mut(&mut self, projection: Projection) -> &mut Linear {
+        match projection {
+            Projection::QProj => &mut self.self_attn.q_proj,
+            Projection::KProj => &mut self.self_attn.k_proj,
+            Projection::VProj => &mut self.self_attn.v_proj,
+            Projection::OProj => &mut self.self_attn.o_proj,
+            Projection::GateProj => &mut self.mlp.gate_proj,
+            Projection::UpProj => &mut self.mlp.up_proj,
+            Projection::DownProj => &mut self.mlp.down_proj,
+        }
+    }
+
+    fn share(&self) -> Self {
+        Self {
+            input_layernorm: self.input_layernorm.share(),
+            self_attn: Attention {
+                q_proj: self.self_attn.q_proj.share(),
+                k_proj: self.self_attn.k_proj.share(),
+                v_proj: self.self_attn.v_proj.share(),
+                o_proj: self.self_attn.o_proj.share(),
+                head_dim: self.self_attn.head_dim,
+            },
+            post_attention_layernorm: self.post_attention_layernorm.share(),
+            mlp: Mlp {
+                gate_proj: self.mlp.gate_proj.share(),
+                up_proj: self.mlp.up_proj.share(),
+                down_proj: self.mlp.down_proj.share(),
+            },
+        }
+    }
+}
+
+impl Attention {
+    /// `[batch, length, hidden]` to the same.
+    fn forward(
+        &self,
+        x: &Tensor,
+        angles: &Angles,
+        mask: &Tensor,
+        cache: Option<(&mut KvSlots, &CacheRows, usize)>,
+        mode: Mode,
+    ) -> Result<Tensor, NnError> {
+        let (batch, length, _) = x.size3()?;
+        // [batch, length, heads · head_dim] -> [batch, heads, length, head_dim]
+        let heads = |y: Tensor| -> Result<Tensor, NnError> {
+            Ok(y.f_reshape([batch, length, -1, self.head_dim])?
+                .f_transpose(1, 2)?)
+        };
+        let query = angles.rotate(&heads(self.q_proj.forward(x, mode)?)?)?;
+        let key = angles.rotate(&heads(self.k_proj.forward(x, mode)?)?)?;
+        let value = heads(self.v_proj.forward(x, mode)?)?;
+        let (key, value) = match cache {
+            None => (key, value),
+            Some((slots, rows, layer)) => slots.append(
+                layer,
+                rows,
+                &key.f_transpose(1, 2)?,
+                &value.f_transpose(1, 2)?,
+            )?,
+        };
+        let mixed = attend(&query, &key, &value, Some(mask))?;
+        let mixed = mixed.f_transpose(1, 2)?.f_reshape([batch, length, -1])?;
+        self.o_proj.forward(&mixed, mode)
+    }
+}
+
+impl Mlp {
+    /// SwiGLU: `down(silu(gate(x)) · up(x))`.
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, NnError> {
+        let gate = self.gate_proj.forward(x, mode)?.f_silu()?;
+        self.down_proj
+            .forward(&gate.f_mul(&self.up_proj.forward(x, mode)?)?, mode)
+    }
+}
+
+impl Projection {
+    /// All seven, in the order of the checkpoint's modules.
+    pub const ALL: [Self; 7] = [
+        Self::QProj,
+        Self::KProj,
+        Self::VProj,
+        Self::OProj,
+        Self::GateProj,
+        Self::UpProj,
+        Self::DownProj,
+    ];
+
+    /// Its place in a layer.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QProj => "self_attn.q_proj",
+            Self::KProj => "self_attn.k_proj",
+            Self::VProj => "self_attn.v_proj",
+            Self::OProj => "self_attn.o_proj",
+            Self::GateProj => "mlp.gate_proj",
+            Self::UpProj => "mlp.up_proj",
+            Self::DownProj => "mlp.down_proj",
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What can go wrong while a model is built or run.
+
+use thiserror::Error;
+
+use crate::weights::WeightsError;
+
+/// A model that cannot be built or run. Nothing of the model has changed when it is returned,
+/// except what [`crate::kv_slots::KvSlots`] says about its own slots.
+#[derive(Debug, Error)]
+pub enum NnError {
+    /// A checkpoint that lacks something or is damaged.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A configuration that no model can be built from.
+    #[error("model configuration: {0}")]
+    Config(String),
+    /// An input whose shape or values do not fit the model.
+    #[error("model input: {0}")]
+    Input(String),
+    /// A tokenizer that cannot be built, or a text it cannot take.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    /// libtorch refused an operation: out of memory, or shapes that do not fit.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+}

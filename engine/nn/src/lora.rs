@@ -1,0 +1,169 @@
+//! Low-rank adapters (LoRA; Hu et al., 2021): the only part of a backbone that learns.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::RngCore;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use crate::NnError;
+
+/// Whether a pass is for learning (dropout on) or for an answer (dropout off).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Dropout on. Its draws come from libtorch's generator: seed with `tch::manual_seed`.
+    Train,
+    /// Dropout off; the same input gives the same output.
+    Infer,
+}
+
+/// The shape of an adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoraConfig {
+    /// Width of the bottleneck; at least 1.
+    pub rank: i64,
+    /// The adapter's share is scaled by `alpha / rank`.
+    pub alpha: f64,
+    /// Share of inputs dropped while learning, 0 up to but not including 1.
+    pub dropout: f64,
+    /// What `A` starts from.
+    pub init: LoraInit,
+}
+
+/// What `A` starts from; `B` starts at zero in any case, so that a fresh adapter changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LoraInit {
+    /// Uniform within `± 1 / sqrt(input)`: PEFT's default (`kaiming_uniform_` with `a = sqrt(5)`).
+    Kaiming,
+    /// Normal with deviation `1 / rank`: PEFT's `gaussian`.
+    Gaussian,
+}
+
+impl LoraConfig {
+    /// Refuses what would divide by zero or drop everything.
+    pub fn validate(&self) -> Result<(), NnError> {
+        if self.rank < 1 {
+            return Err(NnError::Config(format!(
+                "lora rank {} is below 1",
+                self.rank
+            )));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(NnError::Config(format!(
+                "lora dropout {} is not in [0, 1)",
+                self.dropout
+            )));
+        }
+        if !self.alpha.is_finite() {
+            return Err(NnError::Config(format!(
+                "lora alpha {} is not a number",
+                self.alpha
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// An adapter of one dense layer: `y += alpha / rank · (x Aᵀ) Bᵀ`.
+///
+/// Both matrices are `f32` leaves that require gradients, whatever the layer computes in: the steps
+/// of an optimiser are too small for `bf16`.
+#[derive(Debug)]
+pub struct Lora {
+    /// `[rank, input]`
+    a: Tensor,
+    /// `[output, rank]`
+    b: Tensor,
+    scale: f64,
+    dropout: f64,
+}
+
+impl Lora {
+    /// A fresh adapter for a layer of `(output, input)`.
+    pub fn new(
+        config: &LoraConfig,
+        (output, input): (i64, i64),
+        rng: &mut ChaCha8Rng,
+        device: Device,
+    ) -> Result<Self, NnError> {
+        config.validate()?;
+        let count = usize::try_from(config.rank * input).unwrap_or(0);
+        let values: Vec<f32> = match config.init {
+            LoraInit::Kaiming => {
+                let bound = 1.0 / (input as f32).sqrt();
+                (0..count)
+                    .map(|_| (2.0 * unit(rng) - 1.0) * bound)
+                    .collect()
+            }
+            LoraInit::Gaussian => (0..count)
+                .map(|_| normal(rng) / config.rank as f32)
+                .collect(),
+        };
+        let a = Tensor::f_from_slice(&values)?.f_reshape([config.rank, input])?;
+        let b = Tensor::f_zeros([output, config.rank], (Kind::Float, Device::Cpu))?;
+        Ok(Self {
+            a: a.f_to_device(device)?.f_set_requires_grad(true)?,
+            b: b.f_to_device(device)?.f_set_requires_grad(true)?,
+            scale: config.alpha / config.rank as f64,
+            dropout: config.dropout,
+        })
+    }
+
+    /// The adapter's share, `[…, input]` to `[…, output]`, in the kind of `x`.
+    pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, NnError> {
+        let kind = x.kind();
+        let dropped = match mode {
+            Mode::Train if self.dropout > 0.0 => Some(x.f_dropout(self.dropout, true)?),
+            _ => None,
+        };
+        let narrow = dropped
+            .as_ref()
+            .unwrap_or(x)
+            .f_linear(&self.a.f_to_kind(kind)?, None::<&Tensor>)?;
+        let wide = narrow.f_linear(&self.b.f_to_kind(kind)?, None::<&Tensor>)?;
+        Ok(wide.f_mul_scalar(self.scale)?)
+    }
+
+    /// What folding the adapter in adds to the weight: `[output, input]`, `f32`.
+    pub fn delta(&self) -> Result<Tensor, NnError> {
+        Ok(self.b.f_matmul(&self.a)?.f_mul_scalar(self.scale)?)
+    }
+
+    /// `A` and `B`: leaves for an optimiser, sharing their memory with the adapter.
+    pub fn tensors(&self) -> [(&'static str, Tensor); 2] {
+        [
+            ("lora_A.weight", self.a.shallow_clone()),
+            ("lora_B.weight", self.b.shallow_clone()),
+        ]
+    }
+
+    /// Overwrites `A` and `B` in place; shapes must agree.
+    pub fn copy_from(&mut self, a: &Tensor, b: &Tensor) -> Result<(), NnError> {
+        for (what, old, new) in [("lora_A", &self.a, a), ("lora_B", &self.b, b)] {
+            if old.size() != new.size() {
+                return Err(NnError::Input(format!(
+                    "{what} is {:?}, the adapter's is {:?}",
+                    new.size(),
+                    old.size()
+                )));
+            }
+        }
+        tch::no_grad(|| {
+            self.a.f_copy_(a)?;
+            self.b.f_copy_(b)
+        })?;
+        Ok(())
+    }
+}
+
+/// Uniform in [0, 1), from 24 random bits: every value is exact in `f32`.
+pub(crate) fn unit(rng: &mut ChaCha8Rng) -> f32 {
+    (rng.next_u32() >> 8) as f32 / (1u32 << 24) as f32
+}
+
+/// Standard normal, by Box and Muller.
+pub(crate) fn normal(rng: &mut ChaCha8Rng) -> f32 {
+    let radius = (-2.0 * (1.0 - unit(rng)).ln()).sqrt();
+    radius * (std::f32::consts::TAU * unit(rng)).cos()
+}

@@ -1,0 +1,187 @@
+//! The real SmolLM2-135M against values of an independent implementation in numpy.
+//!
+//! The golden files (`smollm2_golden.*`) hold, for four prompts, the token ids, the hidden states
+//! after block 0 and after the last norm, and the scores of the next token, all in `f32`.
+
+use std::path::{Path, PathBuf};
+
+use segue_nn::attention::causal;
+use segue_nn::decoder::{Decoder, DecoderOptions, Pass};
+use segue_nn::decoder_config::DecoderConfig;
+use segue_nn::lora::Mode;
+use segue_nn::tch::{Device, Kind, Tensor};
+use segue_nn::tokenizer::Tokenizer;
+use segue_nn::weights::Weights;
+
+const PROMPTS: [&str; 4] = ["capital", "music", "chat", "digits"];
+
+/// The folder of golden values, or nothing, with a line that says so.
+fn golden() -> Option<PathBuf> {
+    let data = std::env::var_os("SEGUE_DATA")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"));
+    let folder = data.join("golden");
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    eprintln!(
+        "skipped: no golden values in {} (set SEGUE_DATA)",
+        folder.display()
+    );
+    None
+}
+
+fn weights() -> Weights {
+    let models = std::env::var_os("SEGUE_MODELS").map(PathBuf::from);
+    let models =
+        models.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.models"));
+    Weights::open(&models.join("smollm2-135m")).unwrap()
+}
+
+fn load(weights: &Weights, kind: Kind) -> Decoder {
+    let config = DecoderConfig::of(weights).unwrap();
+    let options = DecoderOptions {
+        depth: None,
+        kind,
+        device: Device::Cpu,
+    };
+    Decoder::load(weights, &config, options).unwrap()
+}
+
+fn hidden(decoder: &Decoder, ids: &[i64], depth: Option<usize>) -> Tensor {
+    let length = ids.len() as i64;
+    let pass = Pass {
+        embeds: &decoder
+            .embed(&Tensor::from_slice(ids).unsqueeze(0))
+            .unwrap(),
+        positions: &Tensor::arange(length, (Kind::Int64, Device::Cpu)).unsqueeze(0),
+        mask: &causal(&[length], length).unwrap(),
+        cache: None,
+        mode: Mode::Infer,
+    };
+    match depth {
+        None => decoder.forward(pass).unwrap().get(0),
+        Some(depth) => decoder.hidden_after(depth, pass).unwrap().get(0),
+    }
+}
+
+fn furthest(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.size(), b.size());
+    (a - b).abs().max().double_value(&[])
+}
+
+#[test]
+fn smollm2_is_what_it_was_published_as() {
+    let Some(folder) = golden() else { return };
+    let text = std::fs::read(folder.join("smollm2_golden.json")).unwrap();
+    let expected: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    let values = Weights::open(&folder.join("smollm2_golden.safetensors")).unwrap();
+    let weights = weights();
+    let tokenizer = Tokenizer::of(&weights).unwrap();
+    let decoder = load(&weights, Kind::Float);
+    assert_eq!(decoder.depth(), 30);
+
+    let all: Vec<Vec<i64>> = PROMPTS
+        .iter()
+        .map(|name| serde_json::from_value(expected[name]["ids"].clone()).unwrap())
+        .collect();
+    for (name, ids) in PROMPTS.iter().zip(&all) {
+        let prompt = expected[name]["prompt"].as_str().unwrap();
+        assert_eq!(&tokenizer.encode(prompt).unwrap(), ids, "{name}");
+        assert_eq!(tokenizer.decode(ids).unwrap(), prompt, "{name}");
+
+        let gold = |what: &str| values.get(&format!("{name}.{what}")).unwrap();
+        let first = furthest(&hidden(&decoder, ids, Some(1)), &gold("hidden_layer1"));
+        let last = hidden(&decoder, ids, None);
+        let scores = decoder.logits(&last.get(-1)).unwrap();
+        let (last, scores) = (
+            furthest(&last, &gold("last_hidden")),
+            furthest(&scores, &gold("logits_last")),
+        );
+        println!("{name}: block 0 {first:.1e}, last hidden {last:.1e}, scores {scores:.1e}");
+        assert!(first < 1e-3 && last < 1e-3 && scores < 1e-3, "{name}");
+    }
+
+    // Continuing greedily through the cache says what the other implementation said.
+    let ids = &all[1];
+    let greedy: Vec<i64> = serde_json::from_value(expected["music"]["greedy"].clone()).unwrap();
+    assert_eq!(continued(&decoder, ids, greedy.len()), greedy);
+
+    // All prompts in one padded batch: each row as it is alone.
+    let longest = all.iter().map(Vec::len).max().unwrap();
+    let lengths: Vec<i64> = all.iter().map(|ids| ids.len() as i64).collect();
+    let mut flat = Vec::new();
+    for ids in &all {
+        flat.extend(ids);
+        flat.resize(flat.len() + longest - ids.len(), 2);
+    }
+    let ids = Tensor::from_slice(&flat).reshape([4, longest as i64]);
+    let places = Tensor::arange(longest as i64, (Kind::Int64, Device::Cpu));
+    let batch = decoder
+        .forward(Pass {
+            embeds: &decoder.embed(&ids).unwrap(),
+            positions: &places.expand([4, longest as i64], false),
+            mask: &causal(&lengths, longest as i64).unwrap(),
+            cache: None,
+            mode: Mode::Infer,
+        })
+        .unwrap();
+    for (row, name) in PROMPTS.iter().enumerate() {
+        let gold = values.get(&format!("{name}.last_hidden")).unwrap();
+        let mine = batch.get(row as i64).narrow(0, 0, lengths[row]);
+        assert!(furthest(&mine, &gold) < 1e-3, "{name} in a batch");
+    }
+}
+
+/// The likeliest continuation, one token at a time; each step is held against the pass without a
+/// cache.
+fn continued(decoder: &Decoder, prompt: &[i64], count: usize) -> Vec<i64> {
+    let mut slots = decoder.kv_slots(2, 64).unwrap();
+    let (_neighbour, slot) = (slots.claim(0).unwrap(), slots.claim(0).unwrap());
+    let mut said = prompt.to_vec();
+    let mut new = prompt.to_vec();
+    for step in 0..count {
+        let (past, length) = (slots.length(slot).unwrap(), new.len() as i64);
+        let rows = slots.rows(&[slot], &[length], length).unwrap();
+        let mask = slots.causal_mask(&[slot], length).unwrap();
+        let places: Vec<i64> = (past..past + length).collect();
+        let out = decoder
+            .forward(Pass {
+                embeds: &decoder
+                    .embed(&Tensor::from_slice(&new).unsqueeze(0))
+                    .unwrap(),
+                positions: &Tensor::from_slice(&places).unsqueeze(0),
+                mask: &mask,
+                cache: Some((&mut slots, &rows)),
+                mode: Mode::Infer,
+            })
+            .unwrap();
+        let last = out.get(0).get(-1);
+        if step % 8 == 0 {
+            let whole = hidden(decoder, &said, None).get(-1);
+            assert!(furthest(&last, &whole) < 1e-3, "step {step}");
+        }
+        let next = decoder
+            .logits(&last)
+            .unwrap()
+            .argmax(-1, false)
+            .int64_value(&[]);
+        said.push(next);
+        new = vec![next];
+    }
+    said.split_off(prompt.len())
+}
+
+#[test]
+fn bf16_stays_close() {
+    let Some(folder) = golden() else { return };
+    let values = Weights::open(&folder.join("smollm2_golden.safetensors")).unwrap();
+    let decoder = load(&weights(), Kind::BFloat16);
+    let tokenizer = Tokenizer::of(&weights()).unwrap();
+    let ids = tokenizer.encode("The capital of France is").unwrap();
+    let mine = hidden(&decoder, &ids, None).get(-1).to_kind(Kind::Float);
+    let gold = values.get("capital.last_hidden").unwrap().get(-1);
+    let cosine = mine.dot(&gold) / (mine.norm() * gold.norm());
+    println!("bf16: cosine {}", cosine.double_value(&[]));
+    assert!(cosine.double_value(&[]) > 0.99);
+}
