@@ -78,6 +78,8 @@ pub struct Batch<T> {
     pub outputs: Vec<T>,
     /// What was put aside.
     pub aside: Vec<Aside>,
+    /// What the records were.
+    pub counts: Counts,
     /// When the first record of the batch was read, by the lane's wall clock: for latency metrics.
     pub read_at: Duration,
 }
@@ -88,6 +90,36 @@ impl<T> Coalesce for Batch<T> {
         self.watermark = newer.watermark.or(self.watermark);
         self.outputs.append(&mut newer.outputs);
         self.aside.append(&mut newer.aside);
+        self.counts.add(newer.counts);
+    }
+}
+
+/// What the records of a batch were. A record that is none of these is a tombstone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// All of them.
+    pub read: u64,
+    /// Those handed to the stage.
+    pub items: u64,
+    /// Those of them that were late.
+    pub late: u64,
+    /// Those beyond the allowed lateness.
+    pub too_late: u64,
+    /// Those that could not be decoded.
+    pub dead: u64,
+    /// Heartbeats.
+    pub heartbeats: u64,
+}
+
+impl Counts {
+    /// Adds `other`.
+    pub fn add(&mut self, other: Counts) {
+        self.read += other.read;
+        self.items += other.items;
+        self.late += other.late;
+        self.too_late += other.too_late;
+        self.dead += other.dead;
+        self.heartbeats += other.heartbeats;
     }
 }
 
@@ -176,14 +208,6 @@ struct Work<D, G: Stage> {
     seen: Option<(Offset, Offset)>,
     counts: Counts,
     failed: Option<StageError>,
-}
-
-#[derive(Default)]
-struct Counts {
-    read: u64,
-    late: u64,
-    too_late: u64,
-    dead: u64,
 }
 
 impl<S, D, G> Lane<S, D, G>
@@ -310,10 +334,12 @@ where
                     self.counts.late += u64::from(punctuality == Punctuality::Late);
                     // Before the item moves time on, what came before it is settled.
                     self.enter_tick();
+                    self.counts.items += 1;
                     self.items.push(item);
                 }
             },
             Ok(Decoded::Heartbeat(at)) => {
+                self.counts.heartbeats += 1;
                 self.clock.observe(at);
                 self.enter_tick();
             }
@@ -379,7 +405,7 @@ where
             // Timers at the end of a log: results without records.
             return self.send(OffsetRange::empty(lane, Offset(u64::MAX)), inlet, read_at);
         };
-        self.count();
+        self.tell();
         self.send(OffsetRange { lane, from, to }, inlet, read_at)
     }
 
@@ -396,13 +422,14 @@ where
                 watermark: self.clock.watermark(),
                 outputs: std::mem::replace(&mut self.outputs, fresh),
                 aside: std::mem::take(&mut self.aside),
+                counts: std::mem::take(&mut self.counts),
                 read_at,
             })
             .is_ok()
     }
 
-    fn count(&mut self) {
-        let counts = std::mem::take(&mut self.counts);
+    fn tell(&self) {
+        let counts = self.counts;
         names::count(Name::RecordsRead, counts.read);
         names::count(Name::LatePlays, counts.late);
         names::count(Name::TooLatePlays, counts.too_late);

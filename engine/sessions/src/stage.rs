@@ -18,7 +18,7 @@ use segue_listen::{
 };
 
 use crate::arrival::{Arrival, News};
-use crate::update::{PlayUpdate, Previous, Update};
+use crate::update::{Basis, PlayUpdate, Previous, Update};
 
 /// The rules.
 #[derive(Clone, Copy, Debug)]
@@ -223,7 +223,8 @@ fn settle(
     if !gap.joins(play.at(), next) {
         return None;
     }
-    let duration = play.duration().or_else(|| durations.get(play.track()));
+    let stated = play.duration();
+    let duration = stated.or_else(|| durations.get(play.track()));
     let heard = Heard {
         at: play.at(),
         next: Some(next),
@@ -236,6 +237,12 @@ fn settle(
         at: play.at(),
         gap: next.since(play.at()),
         ratio: play.ratio(),
+        basis: match (play.has_players_ratio(), stated, duration) {
+            (true, _, _) => Basis::Player,
+            (false, Some(_), _) => Basis::StatedLength,
+            (false, None, Some(_)) => Basis::EstimatedLength,
+            (false, None, None) => Basis::Unknown,
+        },
     })
 }
 

@@ -78,4 +78,19 @@ pub struct Previous {
     pub gap: Span,
     /// Its completion ratio, where its length is known.
     pub ratio: Option<Ratio>,
+    /// What the ratio rests on.
+    pub basis: Basis,
+}
+
+/// What a completion ratio rests on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Basis {
+    /// The player's own figure.
+    Player,
+    /// The gap to the next play, and a length that the event stated.
+    StatedLength,
+    /// The gap to the next play, and a length estimated from everybody's gaps.
+    EstimatedLength,
+    /// Nothing: the track's length is not known.
+    Unknown,
 }
