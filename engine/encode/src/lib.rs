@@ -1,1 +1,21 @@
-//! The room `encode`.
+//! Encoders: what is known of a track, as a vector.
+//!
+//! 1. [`track_text`]: title and artist as the one line of text that is embedded;
+//! 2. [`bert`]: the BERT family, from its published weights;
+//! 3. [`text`]: texts in, normalised vectors out, in micro-batches of similar length; implements
+//!    [`segue_catalog::encoder::Encoder`].
+//!
+//! This room does not know sessions, Kafka or recommenders. An encoder owns its model and is used
+//! by one thread; it starts none.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod bert;
+mod error;
+pub mod text;
+pub mod track_text;
+
+pub use error::EncodeError;
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 //! The golden files (`smollm2_golden.*`) hold, for four prompts, the token ids, the hidden states
 //! after block 0 and after the last norm, and the scores of the next token, all in `f32`.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 
 use segue_nn::attention::causal;

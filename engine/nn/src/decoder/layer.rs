@@ -1,0 +1,238 @@
+//! One layer of the decoder, and the dense layers in it that an adapter can sit on.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::NnError;
+use crate::attention::attend;
+use crate::decoder_config::DecoderConfig;
+use crate::kv_slots::{CacheRows, KvSlots};
+use crate::linear::{Bias, Linear};
+use crate::lora::Mode;
+use crate::norm::RmsNorm;
+use crate::rotary::Angles;
+use crate::weights::Weights;
+
+#[derive(Debug)]
+pub(super) struct Layer {
+    input_layernorm: RmsNorm,
+    self_attn: Attention,
+    post_attention_layernorm: RmsNorm,
+    mlp: Mlp,
+}
+
+#[derive(Debug)]
+struct Attention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    o_proj: Linear,
+    head_dim: i64,
+}
+
+#[derive(Debug)]
+struct Mlp {
+    gate_proj: Linear,
+    up_proj: Linear,
+    down_proj: Linear,
+}
+
+/// A dense layer that an adapter can sit on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Projection {
+    /// `self_attn.q_proj`
+    QProj,
+    /// `self_attn.k_proj`
+    KProj,
+    /// `self_attn.v_proj`
+    VProj,
+    /// `self_attn.o_proj`
+    OProj,
+    /// `mlp.gate_proj`
+    GateProj,
+    /// `mlp.up_proj`
+    UpProj,
+    /// `mlp.down_proj`
+    DownProj,
+}
+
+impl Layer {
+    pub(super) fn load(
+        weights: &Weights,
+        name: &str,
+        config: &DecoderConfig,
+        place: (Kind, Device),
+    ) -> Result<Self, NnError> {
+        let (hidden, wide, head_dim) = (
+            config.hidden_size,
+            config.intermediate_size,
+            config.head_dim(),
+        );
+        let (q, kv) = (
+            config.num_attention_heads * head_dim,
+            config.kv_heads() * head_dim,
+        );
+        let bias = |present| if present { Bias::Present } else { Bias::Absent };
+        let norm = |part: &str| {
+            RmsNorm::load(
+                weights,
+                &format!("{name}.{part}"),
+                hidden,
+                config.rms_norm_eps,
+                place,
+            )
+        };
+        let dense = |part: Projection, sizes, present| {
+            Linear::load(
+                weights,
+                &format!("{name}.{}", part.name()),
+                sizes,
+                bias(present),
+                place,
+            )
+        };
+        Ok(Self {
+            input_layernorm: norm("input_layernorm")?,
+            self_attn: Attention {
+                q_proj: dense(Projection::QProj, (q, hidden), config.qkv_bias())?,
+                k_proj: dense(Projection::KProj, (kv, hidden), config.qkv_bias())?,
+                v_proj: dense(Projection::VProj, (kv, hidden), config.qkv_bias())?,
+                o_proj: dense(Projection::OProj, (hidden, q), config.attention_bias)?,
+                head_dim,
+            },
+            post_attention_layernorm: norm("post_attention_layernorm")?,
+            mlp: Mlp {
+                gate_proj: dense(Projection::GateProj, (wide, hidden), config.mlp_bias)?,
+                up_proj: dense(Projection::UpProj, (wide, hidden), config.mlp_bias)?,
+                down_proj: dense(Projection::DownProj, (hidden, wide), config.mlp_bias)?,
+            },
+        })
+    }
+
+    /// `[batch, length, hidden]` to the same.
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        angles: &Angles,
+        mask: &Tensor,
+        cache: Option<(&mut KvSlots, &CacheRows, usize)>,
+        mode: Mode,
+    ) -> Result<Tensor, NnError> {
+        let seen = self.input_layernorm.forward(x)?;
+        let x = x.f_add(&self.self_attn.forward(&seen, angles, mask, cache, mode)?)?;
+        let seen = self.post_attention_layernorm.forward(&x)?;
+        Ok(x.f_add(&self.mlp.forward(&seen, mode)?)?)
+    }
+
+    pub(super) fn dense(&self, projection: Projection) -> &Linear {
+        match projection {
+            Projection::QProj => &self.self_attn.q_proj,
+            Projection::KProj => &self.self_attn.k_proj,
+            Projection::VProj => &self.self_attn.v_proj,
+            Projection::OProj => &self.self_attn.o_proj,
+            Projection::GateProj => &self.mlp.gate_proj,
+            Projection::UpProj => &self.mlp.up_proj,
+            Projection::DownProj => &self.mlp.down_proj,
+        }
+    }
+
+    pub(super) fn dense_mut(&mut self, projection: Projection) -> &mut Linear {
+        match projection {
+            Projection::QProj => &mut self.self_attn.q_proj,
+            Projection::KProj => &mut self.self_attn.k_proj,
+            Projection::VProj => &mut self.self_attn.v_proj,
+            Projection::OProj => &mut self.self_attn.o_proj,
+            Projection::GateProj => &mut self.mlp.gate_proj,
+            Projection::UpProj => &mut self.mlp.up_proj,
+            Projection::DownProj => &mut self.mlp.down_proj,
+        }
+    }
+
+    pub(super) fn share(&self) -> Self {
+        Self {
+            input_layernorm: self.input_layernorm.share(),
+            self_attn: Attention {
+                q_proj: self.self_attn.q_proj.share(),
+                k_proj: self.self_attn.k_proj.share(),
+                v_proj: self.self_attn.v_proj.share(),
+                o_proj: self.self_attn.o_proj.share(),
+                head_dim: self.self_attn.head_dim,
+            },
+            post_attention_layernorm: self.post_attention_layernorm.share(),
+            mlp: Mlp {
+                gate_proj: self.mlp.gate_proj.share(),
+                up_proj: self.mlp.up_proj.share(),
+                down_proj: self.mlp.down_proj.share(),
+            },
+        }
+    }
+}
+
+impl Attention {
+    /// `[batch, length, hidden]` to the same.
+    fn forward(
+        &self,
+        x: &Tensor,
+        angles: &Angles,
+        mask: &Tensor,
+        cache: Option<(&mut KvSlots, &CacheRows, usize)>,
+        mode: Mode,
+    ) -> Result<Tensor, NnError> {
+        let (batch, length, _) = x.size3()?;
+        // [batch, length, heads · head_dim] -> [batch, heads, length, head_dim]
+        let heads = |y: Tensor| -> Result<Tensor, NnError> {
+            Ok(y.f_reshape([batch, length, -1, self.head_dim])?
+                .f_transpose(1, 2)?)
+        };
+        let query = angles.rotate(&heads(self.q_proj.forward(x, mode)?)?)?;
+        let key = angles.rotate(&heads(self.k_proj.forward(x, mode)?)?)?;
+        let value = heads(self.v_proj.forward(x, mode)?)?;
+        let (key, value) = match cache {
+            None => (key, value),
+            Some((slots, rows, layer)) => slots.append(
+                layer,
+                rows,
+                &key.f_transpose(1, 2)?,
+                &value.f_transpose(1, 2)?,
+            )?,
+        };
+        let mixed = attend(&query, &key, &value, Some(mask))?;
+        let mixed = mixed.f_transpose(1, 2)?.f_reshape([batch, length, -1])?;
+        self.o_proj.forward(&mixed, mode)
+    }
+}
+
+impl Mlp {
+    /// SwiGLU: `down(silu(gate(x)) · up(x))`.
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, NnError> {
+        let gate = self.gate_proj.forward(x, mode)?.f_silu()?;
+        self.down_proj
+            .forward(&gate.f_mul(&self.up_proj.forward(x, mode)?)?, mode)
+    }
+}
+
+impl Projection {
+    /// All seven, in the order of the checkpoint's modules.
+    pub const ALL: [Self; 7] = [
+        Self::QProj,
+        Self::KProj,
+        Self::VProj,
+        Self::OProj,
+        Self::GateProj,
+        Self::UpProj,
+        Self::DownProj,
+    ];
+
+    /// Its place in a layer.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QProj => "self_attn.q_proj",
+            Self::KProj => "self_attn.k_proj",
+            Self::VProj => "self_attn.v_proj",
+            Self::OProj => "self_attn.o_proj",
+            Self::GateProj => "mlp.gate_proj",
+            Self::UpProj => "mlp.up_proj",
+            Self::DownProj => "mlp.down_proj",
+        }
+    }
+}
