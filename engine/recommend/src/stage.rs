@@ -1,0 +1,575 @@
+//! The recommending stage: what the lanes say → measured, learnt from, answered, written.
+//!
+//! One owner of everything that spans lanes: listeners' contexts, the catalogue's content, estimated
+//! durations, the recommenders. Plays are gathered into epochs. At the barrier that closes an epoch,
+//! in this order:
+//!
+//! 1. every recommender ranks each play from the state before it (prequential evaluation);
+//! 2. every recommender learns from the plays;
+//! 3. new tracks and new vectors are admitted, durations published;
+//! 4. the listeners of the epoch are answered, and the epoch's records committed with its offsets.
+//!
+//! Where a curriculum is given, the first part of the log is only gathered; models are trained on it,
+//! and what follows is measured. This file drives; the parts below it do the work.
+
+mod content;
+mod records;
+mod tally;
+mod warm_up;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use segue_catalog::durations::DurationEstimates;
+use segue_catalog::newcomers::{Arrivals, Encoded};
+use segue_flow::clock::WallClock;
+use segue_flow::lane::{AsideReason, Batch};
+use segue_flow::names::{self, Name};
+use segue_flow::queue::{Inlet, Outlet};
+use segue_flow::{Epoch, OffsetRange, Sink, SinkError};
+use segue_listen::wire::Format;
+use segue_listen::{EventTime, UserId};
+use segue_sessions::{PlayUpdate, Update};
+use serde::Serialize;
+
+use crate::listeners::{Chunk, Listeners, PlayEvent};
+use crate::prequential::{Prequential, PrequentialError, PrequentialReport, PrequentialSettings};
+use crate::recommender::{Ranking, RecommendError, Recommender};
+use crate::training::TrainingLog;
+
+pub use content::Content;
+pub use records::{PredictedTrack, Prediction, SessionRecord, Topics};
+pub use tally::{RatioCounts, StreamTally};
+
+/// How the stage works.
+#[derive(Clone, Debug)]
+pub struct StageSettings {
+    /// Plays in an epoch, at least 1.
+    pub epoch: usize,
+    /// How many plays are gathered before the curriculum is taught; without one it has no meaning.
+    pub train_plays: u64,
+    /// Wait at each barrier until every announced track has been encoded, so that a run can be
+    /// repeated bit for bit. Otherwise a vector is seen when it is ready.
+    pub exact: bool,
+    /// Tracks in a prediction; 0 writes none.
+    pub top: usize,
+    /// Where records go.
+    pub topics: Topics,
+    /// How records are encoded.
+    pub format: Format,
+    /// The evaluation.
+    pub prequential: PrequentialSettings,
+    /// Pairs of recommenders whose difference is reported, first − second.
+    pub compare: Vec<(String, String)>,
+}
+
+/// The way to the encoder's thread and back.
+pub struct EncoderLink {
+    /// New tracks go in here.
+    pub arrivals: Inlet<Arrivals>,
+    /// Their vectors come out here.
+    pub encoded: Outlet<Encoded>,
+    /// The length of a vector.
+    pub dimensions: usize,
+}
+
+/// Teaches recommenders on the first part of a log.
+pub trait Curriculum: Send {
+    /// Trains on `log`; the recommenders come back with nothing admitted. `content` tells of every
+    /// track that was seen so far.
+    ///
+    /// # Errors
+    /// See [`RecommendError`].
+    fn teach(
+        self: Box<Self>,
+        log: &TrainingLog,
+        content: &Content,
+    ) -> Result<Vec<Box<dyn Recommender>>, RecommendError>;
+}
+
+/// Is told how the stream goes: draws bars, fills histograms. Changes nothing.
+pub trait Watcher: Send {
+    /// `plays` more plays were taken in; event time has come to `at`.
+    fn progressed(&mut self, plays: u64, at: EventTime);
+    /// `plays` plays were answered `latency` after they were read.
+    fn answered(&mut self, latency: Duration, plays: u64);
+    /// Teaching began (`true`) or is over.
+    fn teaching(&mut self, begins: bool);
+}
+
+impl Watcher for () {
+    fn progressed(&mut self, _: u64, _: EventTime) {}
+    fn answered(&mut self, _: Duration, _: u64) {}
+    fn teaching(&mut self, _: bool) {}
+}
+
+/// What does the work.
+pub struct Parts {
+    /// Ranks tracks; the first one that can answers. With a curriculum, it brings its own instead.
+    pub recommenders: Vec<Box<dyn Recommender>>,
+    /// Teaches them on the first part of the log.
+    pub curriculum: Option<Box<dyn Curriculum>>,
+    /// Encodes new tracks, if anything does.
+    pub encoder: Option<EncoderLink>,
+    /// Owns the estimated durations that the lanes read.
+    pub durations: DurationEstimates,
+    /// Where records go.
+    pub sink: Box<dyn Sink>,
+    /// Is told how it goes.
+    pub watcher: Box<dyn Watcher>,
+    /// For latencies only.
+    pub clock: Arc<dyn WallClock>,
+}
+
+/// Why the stage cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A recommender failed beyond what the ladder can bridge.
+    #[error(transparent)]
+    Recommend(#[from] RecommendError),
+    /// Records cannot be written.
+    #[error("the epoch's records cannot be written: {0}")]
+    Sink(#[from] SinkError),
+    /// The evaluation is set up wrongly.
+    #[error(transparent)]
+    Prequential(#[from] PrequentialError),
+    /// A record cannot be encoded: a bug.
+    #[error("a record for {topic} cannot be encoded: {detail}")]
+    Record {
+        /// The topic.
+        topic: String,
+        /// What the encoder said.
+        detail: String,
+    },
+    /// The encoder's thread is gone.
+    #[error("the encoder has stopped: see the log for its last error")]
+    EncoderGone,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunSummary {
+    /// What the stream held.
+    pub stream: StreamTally,
+    /// Epochs committed.
+    pub epochs: u64,
+    /// Predictions written.
+    pub predictions: u64,
+    /// Plays that models were trained on before the evaluation began.
+    pub trained_on: u64,
+    /// Tracks in the catalogue.
+    pub tracks: u64,
+    /// Tracks with a content vector.
+    pub encoded: u64,
+    /// Tracks whose content could not be encoded.
+    pub failed: u64,
+    /// Tracks with an estimated duration.
+    pub durations_estimated: u64,
+    /// How well it was predicted; absent if nothing was measured.
+    pub prequential: Option<PrequentialReport>,
+    /// Mean losses of online learning: (recommender, epoch, loss).
+    pub losses: Vec<(String, u64, f32)>,
+}
+
+/// The stage.
+pub struct RecommendStage {
+    settings: StageSettings,
+    parts: Parts,
+    listeners: Listeners,
+    /// The log's names of listeners, by address.
+    user_names: hashbrown::HashMap<UserId, Box<str>>,
+    content: Content,
+    warm_up: Option<warm_up::WarmUp>,
+    chunk: Chunk,
+    /// The newest play of each listener of the epoch, in order of their first one in it.
+    asked: Vec<(UserId, PlayUpdate)>,
+    asked_at: hashbrown::HashMap<UserId, usize>,
+    /// When the plays of the epoch were read, and how many at once.
+    waiting: Vec<(Duration, u64)>,
+    inputs: Vec<OffsetRange>,
+    prequential: Option<Prequential>,
+    epoch: Epoch,
+    records: records::Writer,
+    tally: StreamTally,
+    predictions: u64,
+    losses: Vec<(String, u64, f32)>,
+}
+
+impl RecommendStage {
+    /// A stage with nothing in it; opens the first epoch at the sink.
+    ///
+    /// # Errors
+    /// A sink that cannot begin, a comparison of recommenders that are not there.
+    pub fn new(settings: StageSettings, mut parts: Parts) -> Result<Self, EngineError> {
+        let epoch = Epoch(0);
+        parts.sink.begin(epoch)?;
+        let dimensions = parts
+            .encoder
+            .as_ref()
+            .map_or(0, |encoder| encoder.dimensions);
+        let mut stage = Self {
+            listeners: Listeners::new(),
+            user_names: hashbrown::HashMap::new(),
+            content: Content::new(dimensions),
+            warm_up: parts.curriculum.take().map(warm_up::WarmUp::new),
+            chunk: Chunk::new(),
+            asked: Vec::new(),
+            asked_at: hashbrown::HashMap::new(),
+            waiting: Vec::new(),
+            inputs: Vec::new(),
+            prequential: None,
+            epoch,
+            records: records::Writer::new(settings.topics.clone(), settings.format),
+            tally: StreamTally::default(),
+            predictions: 0,
+            losses: Vec::new(),
+            settings,
+            parts,
+        };
+        if stage.warm_up.is_none() {
+            stage.set_up_evaluation()?;
+        }
+        Ok(stage)
+    }
+
+    /// Takes a lane's batch in, closing epochs as they fill.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn take(&mut self, batch: Batch<Update>) -> Result<(), EngineError> {
+        self.tally.count(batch.counts);
+        for aside in &batch.aside {
+            let topic = match aside.reason {
+                AsideReason::DeadLetter => &self.settings.topics.dead_letters,
+                AsideReason::TooLate => &self.settings.topics.late,
+            };
+            records::write_aside(&mut *self.parts.sink, topic, batch.covers.lane, aside)?;
+        }
+        let mut news = Arrivals::default();
+        let mut plays = 0;
+        for update in batch.outputs {
+            match update {
+                Update::Listener { user, name } => {
+                    self.user_names.insert(user, name);
+                }
+                Update::Track(track) => {
+                    news.0.push((*track).clone());
+                    self.content.sighted(*track);
+                }
+                Update::Play(play) => {
+                    plays += 1;
+                    self.play(&play);
+                    if self.warm_up.is_some() && self.tally.plays >= self.settings.train_plays {
+                        // At this very play, wherever the batch was cut.
+                        self.announce(std::mem::take(&mut news))?;
+                        self.teach()?;
+                        plays = 0;
+                    }
+                    if self.chunk.len() >= self.settings.epoch.max(1) {
+                        self.announce(std::mem::take(&mut news))?;
+                        self.waiting.push((batch.read_at, plays));
+                        self.barrier()?;
+                        plays = 0;
+                    }
+                }
+                Update::Correction {
+                    user,
+                    track,
+                    at,
+                    ratio,
+                } => {
+                    self.tally.corrected();
+                    match &mut self.warm_up {
+                        Some(warm_up) => warm_up.correct(user, track, at, ratio),
+                        None => {
+                            self.listeners.correct(user, at, track, ratio);
+                        }
+                    }
+                }
+                Update::Closed { user, session } => {
+                    self.tally.closed(&session);
+                    let name = name_of(&self.user_names, user);
+                    self.records
+                        .session(&mut *self.parts.sink, name, &session, false)?;
+                }
+                Update::Retracted { user, session } => {
+                    self.tally.retracted(&session);
+                    let name = name_of(&self.user_names, user);
+                    self.records
+                        .session(&mut *self.parts.sink, name, &session, true)?;
+                }
+            }
+        }
+        self.announce(news)?;
+        if plays > 0 {
+            self.waiting.push((batch.read_at, plays));
+        }
+        if !batch.covers.is_empty() {
+            self.inputs.push(batch.covers);
+        }
+        self.collect(false)
+    }
+
+    /// Nothing came for a while: unless runs are to be repeatable, what is waiting is answered now.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn idle(&mut self) -> Result<(), EngineError> {
+        if self.settings.exact || self.warm_up.is_some() || self.waiting.is_empty() {
+            return Ok(());
+        }
+        self.barrier()
+    }
+
+    /// The stream is over: the last epoch is closed, everything is written.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn finish(mut self) -> Result<RunSummary, EngineError> {
+        if self.warm_up.is_some() {
+            // A log shorter than its training part: what there is is taught, nothing is measured.
+            self.teach()?;
+        }
+        self.barrier()?;
+        self.parts.sink.abort(self.epoch)?;
+        Ok(RunSummary {
+            stream: self.tally,
+            epochs: self.epoch.0,
+            predictions: self.predictions,
+            trained_on: self.settings.train_plays,
+            tracks: self.content.len() as u64,
+            encoded: self.content.encoded(),
+            failed: self.content.failed(),
+            durations_estimated: self.parts.durations.published().current().known() as u64,
+            prequential: self.prequential.map(|p| p.report()),
+            losses: self.losses,
+        })
+    }
+
+    fn play(&mut self, play: &PlayUpdate) {
+        self.tally.play(play);
+        self.parts.watcher.progressed(1, play.at);
+        if let Some(previous) = &play.previous {
+            self.parts.durations.note(previous.track, previous.gap);
+        }
+        let event = PlayEvent {
+            user: play.user,
+            track: play.track,
+            at: play.at,
+            opens_session: play.session.plays == 1,
+            ratio_of_previous: play.previous.and_then(|previous| previous.ratio),
+        };
+        match &mut self.warm_up {
+            Some(warm_up) => {
+                warm_up.take(&event);
+                self.listeners.absorb(&event);
+            }
+            None => {
+                self.chunk.push(&mut self.listeners, &event);
+                if play.newest {
+                    match self.asked_at.get(&play.user) {
+                        Some(&index) => {
+                            if let Some(asked) = self.asked.get_mut(index) {
+                                asked.1 = *play;
+                            }
+                        }
+                        None => {
+                            self.asked_at.insert(play.user, self.asked.len());
+                            self.asked.push((play.user, *play));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn announce(&mut self, news: Arrivals) -> Result<(), EngineError> {
+        match &mut self.parts.encoder {
+            Some(encoder) if !news.0.is_empty() => {
+                self.content.announced(news.0.len());
+                encoder
+                    .arrivals
+                    .send(news)
+                    .map_err(|_| EngineError::EncoderGone)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes in the vectors that are ready; in exact mode, or where `all` is asked for, waits until
+    /// none is outstanding.
+    fn collect(&mut self, all: bool) -> Result<(), EngineError> {
+        let Some(encoder) = &mut self.parts.encoder else {
+            return Ok(());
+        };
+        while let Some(encoded) = encoder.encoded.ready() {
+            self.content.take(encoded);
+        }
+        if all {
+            encoder
+                .arrivals
+                .flush()
+                .map_err(|_| EngineError::EncoderGone)?;
+            while self.content.outstanding() > 0 {
+                let encoded = encoder.encoded.next().ok_or(EngineError::EncoderGone)?;
+                self.content.take(encoded);
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the epoch.
+    fn barrier(&mut self) -> Result<(), EngineError> {
+        self.measure_and_learn()?;
+        self.collect(self.settings.exact)?;
+        self.admit()?;
+        self.parts.durations.publish();
+        self.answer()?;
+        let inputs = merged(&mut self.inputs);
+        self.parts.sink.commit(self.epoch, &inputs)?;
+        names::count(Name::Epochs, 1);
+        names::gauge(Name::Tracks, self.content.len() as f64);
+        names::gauge(Name::Listeners, self.listeners.len() as f64);
+        self.epoch = self.epoch.next();
+        self.parts.sink.begin(self.epoch)?;
+        Ok(())
+    }
+
+    fn measure_and_learn(&mut self) -> Result<(), EngineError> {
+        if self.chunk.is_empty() || self.parts.recommenders.is_empty() {
+            self.chunk.clear();
+            return Ok(());
+        }
+        let examples = self.chunk.examples();
+        let asks = self.chunk.asks();
+        let mut columns = Vec::with_capacity(self.parts.recommenders.len());
+        for recommender in &mut self.parts.recommenders {
+            let mut ranks = Vec::with_capacity(asks.len());
+            recommender.rank_of(&asks, self.chunk.actual(), &mut ranks)?;
+            columns.push(ranks);
+        }
+        if let Some(prequential) = &mut self.prequential {
+            let columns: Vec<&[Option<u32>]> = columns.iter().map(Vec::as_slice).collect();
+            prequential.record(self.chunk.facts(), &columns)?;
+        }
+        for recommender in &mut self.parts.recommenders {
+            let report = recommender.learn(self.epoch, &examples)?;
+            if let Some(loss) = report.loss {
+                self.losses
+                    .push((recommender.name().to_owned(), self.epoch.0, loss));
+            }
+        }
+        drop((examples, asks));
+        self.chunk.clear();
+        Ok(())
+    }
+
+    fn admit(&mut self) -> Result<(), EngineError> {
+        let admitted = self.content.to_admit();
+        if !admitted.is_empty() {
+            for recommender in &mut self.parts.recommenders {
+                recommender.admit(&admitted)?;
+            }
+        }
+        drop(admitted);
+        self.content.admitted();
+        Ok(())
+    }
+
+    /// Answers every listener of the epoch once, after their newest play. The first recommender that
+    /// can, does; one that fails is passed over and said so.
+    fn answer(&mut self) -> Result<(), EngineError> {
+        let asked = std::mem::take(&mut self.asked);
+        self.asked_at.clear();
+        if self.settings.top > 0 && !asked.is_empty() {
+            let asks: Vec<_> = asked
+                .iter()
+                .map(|(user, _)| self.listeners.ask(*user))
+                .collect();
+            let mut rankings: Vec<Ranking> = Vec::new();
+            let mut by = None;
+            for recommender in &mut self.parts.recommenders {
+                match recommender.recommend(&asks, self.settings.top, &mut rankings) {
+                    Ok(()) => {
+                        by = Some((recommender.name(), recommender.tier()));
+                        break;
+                    }
+                    Err(error) => tracing::warn!(%error, "falling to the next tier"),
+                }
+            }
+            if let Some((name, tier)) = by {
+                for ((user, play), ranking) in asked.iter().zip(&rankings) {
+                    let user = name_of(&self.user_names, *user);
+                    let tracks = self.content.described(ranking);
+                    let key = self.content.key(play.track);
+                    let prediction = Prediction::new(user, key, play.at, self.epoch, name, tier);
+                    self.records
+                        .prediction(&mut *self.parts.sink, prediction, tracks)?;
+                }
+                self.predictions += rankings.len() as u64;
+                names::count_for(
+                    Name::Predictions,
+                    "recommender",
+                    name,
+                    rankings.len() as u64,
+                );
+            }
+        }
+        let now = self.parts.clock.now();
+        for (read_at, plays) in self.waiting.drain(..) {
+            let latency = now.saturating_sub(read_at);
+            names::observe(Name::EventToPrediction, latency);
+            self.parts.watcher.answered(latency, plays);
+        }
+        Ok(())
+    }
+
+    fn teach(&mut self) -> Result<(), EngineError> {
+        let Some(warm_up) = self.warm_up.take() else {
+            return Ok(());
+        };
+        self.collect(true)?;
+        self.parts.watcher.teaching(true);
+        self.settings.train_plays = self.tally.plays;
+        let (curriculum, log) = warm_up.finish(&self.user_names);
+        self.parts.recommenders = curriculum.teach(&log, &self.content)?;
+        self.parts.watcher.teaching(false);
+        self.waiting.clear();
+        self.set_up_evaluation()?;
+        // Everything that was seen is in the catalogue from the first measured play on.
+        self.barrier()
+    }
+
+    fn set_up_evaluation(&mut self) -> Result<(), EngineError> {
+        let names: Vec<&str> = self.parts.recommenders.iter().map(|r| r.name()).collect();
+        let compare: Vec<(&str, &str)> = self
+            .settings
+            .compare
+            .iter()
+            .map(|(one, other)| (one.as_str(), other.as_str()))
+            .collect();
+        let settings = self.settings.prequential;
+        self.prequential = Some(Prequential::new(&names, &compare, settings)?);
+        Ok(())
+    }
+}
+
+/// A listener's name in the log.
+fn name_of(names: &hashbrown::HashMap<UserId, Box<str>>, user: UserId) -> &str {
+    names.get(&user).map_or("", |name| name)
+}
+
+/// One range per lane, from the ranges of the batches, which follow each other.
+fn merged(ranges: &mut Vec<OffsetRange>) -> Vec<OffsetRange> {
+    let mut merged: Vec<OffsetRange> = Vec::new();
+    for range in ranges.drain(..) {
+        match merged.iter_mut().find(|held| held.lane == range.lane) {
+            Some(held) => held.to = range.to,
+            None => merged.push(range),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests;

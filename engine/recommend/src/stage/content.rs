@@ -1,0 +1,227 @@
+//! What the stage knows of tracks: names for the answers, vectors for the recommenders, and what is
+//! still to be admitted at the next barrier.
+
+use segue_catalog::content::TrackContent;
+use segue_catalog::newcomers::Encoded;
+use segue_listen::{TrackId, TrackKey};
+
+use super::records::PredictedTrack;
+use crate::recommender::{Admitted, Ranking};
+
+/// All tracks seen so far.
+#[derive(Debug, Default)]
+pub struct Content {
+    dimensions: usize,
+    /// By dense id. With several lanes a track may be announced after one with a higher id.
+    tracks: Vec<Option<TrackContent>>,
+    /// `[tracks, dimensions]`; a row counts only where `has_row` says so.
+    rows: Vec<f32>,
+    has_row: Vec<bool>,
+    /// Ids below it have been admitted.
+    admitted: usize,
+    /// Ids below it are to be admitted next: no gap before them.
+    complete: usize,
+    /// Tracks that were admitted without a vector and have one now.
+    enriched: Vec<TrackId>,
+    outstanding: usize,
+    encoded: u64,
+    failed: u64,
+}
+
+impl Content {
+    /// Nothing, with vectors of a length to come (0: none will).
+    pub fn new(dimensions: usize) -> Self {
+        Self {
+            dimensions,
+            ..Self::default()
+        }
+    }
+
+    /// How many tracks are known without a gap before them.
+    pub const fn len(&self) -> usize {
+        self.complete
+    }
+
+    /// Whether none is.
+    pub const fn is_empty(&self) -> bool {
+        self.complete == 0
+    }
+
+    /// The length of a vector; 0 if nothing encodes.
+    pub const fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    /// Tracks that have a vector.
+    pub const fn encoded(&self) -> u64 {
+        self.encoded
+    }
+
+    /// Tracks that could not be encoded.
+    pub const fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    /// Every known track, as recommenders take them in.
+    pub fn all(&self) -> Vec<Admitted<'_>> {
+        self.between(0, self.complete).collect()
+    }
+
+    /// A track's content.
+    pub fn track(&self, track: TrackId) -> Option<&TrackContent> {
+        self.tracks.get(track.row())?.as_ref()
+    }
+
+    pub(super) fn key(&self, track: TrackId) -> Option<TrackKey> {
+        self.track(track).map(|content| content.key)
+    }
+
+    /// A track's vector.
+    pub fn vector(&self, track: TrackId) -> Option<&[f32]> {
+        let row = track.row();
+        if !self.has_row.get(row).is_some_and(|has| *has) {
+            return None;
+        }
+        self.rows
+            .get(row * self.dimensions..(row + 1) * self.dimensions)
+    }
+
+    pub(super) fn sighted(&mut self, track: TrackContent) {
+        let row = track.track.row();
+        if row >= self.tracks.len() {
+            self.tracks.resize(row + 1, None);
+            self.has_row.resize(row + 1, false);
+            self.rows.resize((row + 1) * self.dimensions, 0.0);
+        }
+        if let Some(slot) = self.tracks.get_mut(row) {
+            *slot = Some(track);
+        }
+        while self.tracks.get(self.complete).is_some_and(Option::is_some) {
+            self.complete += 1;
+        }
+    }
+
+    pub(super) fn announced(&mut self, tracks: usize) {
+        self.outstanding += tracks;
+    }
+
+    pub(super) const fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    pub(super) fn take(&mut self, encoded: Encoded) {
+        self.outstanding = self.outstanding.saturating_sub(encoded.len());
+        self.encoded += encoded.tracks.len() as u64;
+        self.failed += encoded.failed.len() as u64;
+        for (track, why) in &encoded.failed {
+            tracing::warn!(track = track.0, %why, "a track goes on without a vector");
+        }
+        let dimensions = self.dimensions.max(1);
+        for (track, row) in encoded
+            .tracks
+            .iter()
+            .zip(encoded.rows.chunks_exact(dimensions))
+        {
+            let at = track.row();
+            if let Some(place) = self.rows.get_mut(at * dimensions..(at + 1) * dimensions) {
+                place.copy_from_slice(row);
+                if let Some(has) = self.has_row.get_mut(at) {
+                    *has = true;
+                }
+                if at < self.admitted {
+                    self.enriched.push(*track);
+                }
+            }
+        }
+    }
+
+    fn between(&self, from: usize, to: usize) -> impl Iterator<Item = Admitted<'_>> {
+        self.tracks
+            .iter()
+            .take(to)
+            .skip(from)
+            .flatten()
+            .map(|content| Admitted {
+                track: content.track,
+                key: content.key,
+                content: self.vector(content.track),
+            })
+    }
+
+    /// What the recommenders have not been told: new tracks by ascending id, then old ones that have
+    /// a vector now.
+    pub(super) fn to_admit(&self) -> Vec<Admitted<'_>> {
+        let enriched = self.enriched.iter().filter_map(|track| {
+            let key = self.key(*track)?;
+            Some(Admitted {
+                track: *track,
+                key,
+                content: self.vector(*track),
+            })
+        });
+        self.between(self.admitted, self.complete)
+            .chain(enriched)
+            .collect()
+    }
+
+    pub(super) fn admitted(&mut self) {
+        self.admitted = self.complete;
+        self.enriched.clear();
+    }
+
+    /// A ranking with names.
+    pub(super) fn described(&self, ranking: &Ranking) -> Vec<PredictedTrack<'_>> {
+        ranking
+            .tracks
+            .iter()
+            .filter_map(|scored| {
+                let content = self.track(scored.track)?;
+                Some(PredictedTrack {
+                    track: content.key.to_string(),
+                    artist: &content.artist,
+                    title: &content.title,
+                    score: scored.score,
+                })
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn track(id: u32) -> TrackContent {
+        TrackContent {
+            track: TrackId(id),
+            key: TrackKey(u128::from(id) + 1),
+            artist: "a".into(),
+            title: "t".into(),
+        }
+    }
+
+    #[test]
+    fn ids_are_admitted_without_gaps_and_vectors_when_they_come() {
+        let mut content = Content::new(2);
+        content.sighted(track(1));
+        content.announced(1);
+        assert!(content.to_admit().is_empty(), "0 is still missing");
+        content.sighted(track(0));
+        content.announced(1);
+        let ids: Vec<_> = content.to_admit().iter().map(|a| a.track.0).collect();
+        assert_eq!(ids, [0, 1]);
+        content.admitted();
+        assert!(content.to_admit().is_empty());
+        content.take(Encoded {
+            tracks: vec![TrackId(1)],
+            rows: vec![0.6, 0.8],
+            failed: vec![(TrackId(0), "why".into())],
+        });
+        assert_eq!(content.outstanding(), 0);
+        let again = content.to_admit();
+        assert_eq!(again.len(), 1);
+        assert_eq!(again[0].content, Some(&[0.6, 0.8][..]));
+        assert_eq!((content.encoded(), content.failed()), (1, 1));
+        assert_eq!(content.vector(TrackId(0)), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! The records that go out: predictions, sessions, what was put aside.
+
+use segue_flow::lane::Aside;
+use segue_flow::{Epoch, LaneId, OutRecord, Sink};
+use segue_listen::session::Session;
+use segue_listen::wire::Format;
+use segue_listen::{EventTime, TrackKey};
+use serde::{Deserialize, Serialize};
+
+use super::EngineError;
+use crate::recommender::Tier;
+
+/// Names of the topics that are written.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Topics {
+    /// Next-track predictions, keyed by user.
+    pub predictions: String,
+    /// Finals of sessions and their retractions, keyed by user.
+    pub sessions: String,
+    /// Records beyond the allowed lateness, as they came.
+    pub late: String,
+    /// Records that could not be decoded, as they came.
+    pub dead_letters: String,
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self {
+            predictions: "predictions".to_owned(),
+            sessions: "sessions".to_owned(),
+            late: "listens.late".to_owned(),
+            dead_letters: "listens.dead-letters".to_owned(),
+        }
+    }
+}
+
+/// A predicted track, with its names.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct PredictedTrack<'a> {
+    /// Its key: MusicBrainz id or hash of the names.
+    pub track: String,
+    /// The artist.
+    pub artist: &'a str,
+    /// The title.
+    pub title: &'a str,
+    /// The recommender's score; comparable within one prediction only.
+    pub score: f32,
+}
+
+/// What a listener will play next, and what the answer rests on.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Prediction<'a> {
+    v: u16,
+    user: &'a str,
+    after_track: Option<String>,
+    after_ms: i64,
+    epoch: u64,
+    recommender: &'a str,
+    tier: Tier,
+    tracks: Vec<PredictedTrack<'a>>,
+}
+
+impl<'a> Prediction<'a> {
+    /// The answer after a play of `track` at `at`, under the parameters of `epoch`.
+    pub fn new(
+        user: &'a str,
+        track: Option<TrackKey>,
+        at: EventTime,
+        epoch: Epoch,
+        recommender: &'a str,
+        tier: Tier,
+    ) -> Self {
+        Self {
+            v: 1,
+            user,
+            after_track: track.map(|key| key.to_string()),
+            after_ms: at.millis(),
+            epoch: epoch.0,
+            recommender,
+            tier,
+            tracks: Vec::new(),
+        }
+    }
+}
+
+/// A session's final, or the retraction of one.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize)]
+pub struct SessionRecord<'a> {
+    v: u16,
+    user: &'a str,
+    first_ms: i64,
+    last_ms: i64,
+    plays: u32,
+    retracted: bool,
+}
+
+/// Encodes and writes; its buffer is used again.
+pub(super) struct Writer {
+    topics: Topics,
+    format: Format,
+    buffer: Vec<u8>,
+}
+
+impl Writer {
+    pub(super) fn new(topics: Topics, format: Format) -> Self {
+        Self {
+            topics,
+            format,
+            buffer: Vec::new(),
+        }
+    }
+
+    pub(super) fn session(
+        &mut self,
+        sink: &mut dyn Sink,
+        user: &str,
+        session: &Session,
+        retracted: bool,
+    ) -> Result<(), EngineError> {
+        let record = SessionRecord {
+            v: 1,
+            user,
+            first_ms: session.first.millis(),
+            last_ms: session.last.millis(),
+            plays: session.plays,
+            retracted,
+        };
+        let topic = self.topics.sessions.clone();
+        self.write(sink, &topic, user, session.last, &record)
+    }
+
+    pub(super) fn prediction<'a>(
+        &mut self,
+        sink: &mut dyn Sink,
+        mut prediction: Prediction<'a>,
+        tracks: Vec<PredictedTrack<'a>>,
+    ) -> Result<(), EngineError> {
+        prediction.tracks = tracks;
+        let at = EventTime::from_millis(prediction.after_ms);
+        let topic = self.topics.predictions.clone();
+        self.write(sink, &topic, prediction.user, at, &prediction)
+    }
+
+    fn write(
+        &mut self,
+        sink: &mut dyn Sink,
+        topic: &str,
+        key: &str,
+        at: EventTime,
+        record: &impl Serialize,
+    ) -> Result<(), EngineError> {
+        self.buffer.clear();
+        match self.format {
+            Format::MessagePack => {
+                rmp_serde::encode::write_named(&mut self.buffer, record).map_err(|e| e.to_string())
+            }
+            Format::Json => {
+                serde_json::to_writer(&mut self.buffer, record).map_err(|e| e.to_string())
+            }
+        }
+        .map_err(|detail| EngineError::Record {
+            topic: topic.to_owned(),
+            detail,
+        })?;
+        sink.write(OutRecord {
+            topic,
+            partition: None,
+            key: Some(key.as_bytes()),
+            value: Some(&self.buffer),
+            headers: &[("content-type", self.format.content_type().as_bytes())],
+            at: Some(at),
+        })?;
+        Ok(())
+    }
+}
+
+/// Writes a record that was put aside: its own bytes, with reason, lane and offset as headers.
+pub(super) fn write_aside(
+    sink: &mut dyn Sink,
+    topic: &str,
+    lane: LaneId,
+    aside: &Aside,
+) -> Result<(), EngineError> {
+    let (lane, offset) = (lane.0.to_string(), aside.offset.0.to_string());
+    sink.write(OutRecord {
+        topic,
+        partition: None,
+        key: aside.key.as_deref(),
+        value: aside.value.as_deref(),
+        headers: &[
+            ("reason", aside.detail.as_bytes()),
+            ("lane", lane.as_bytes()),
+            ("offset", offset.as_bytes()),
+        ],
+        at: None,
+    })?;
+    Ok(())
+}

@@ -1,0 +1,123 @@
+//! What the stream held, for the report.
+
+use std::collections::BTreeMap;
+
+use segue_flow::lane::Counts;
+use segue_listen::session::Session;
+use segue_sessions::update::{Basis, PlayUpdate};
+use serde::Serialize;
+
+/// Bins of the completion-ratio histogram: 5 % each.
+pub const RATIO_BINS: usize = 20;
+
+/// Counts of completion ratios.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct RatioCounts {
+    /// By ratio, [`RATIO_BINS`] bins over `[0, 1]`.
+    pub bins: [u64; RATIO_BINS],
+    /// From the player's own figure.
+    pub by_player: u64,
+    /// From a gap and a stated length.
+    pub by_stated_length: u64,
+    /// From a gap and an estimated length.
+    pub by_estimated_length: u64,
+    /// A next play, but no length.
+    pub unknown_length: u64,
+}
+
+/// Counts over a run.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct StreamTally {
+    /// Records read.
+    pub records: u64,
+    /// Plays taken in.
+    pub plays: u64,
+    /// Exact duplicates that were dropped.
+    pub duplicates: u64,
+    /// Plays that were late and let in.
+    pub late: u64,
+    /// Plays beyond the allowed lateness.
+    pub too_late: u64,
+    /// Records that could not be decoded.
+    pub dead_letters: u64,
+    /// Heartbeats.
+    pub heartbeats: u64,
+    /// Ratios that a late play corrected.
+    pub corrections: u64,
+    /// Sessions closed and not retracted.
+    pub sessions: u64,
+    /// Finals that were retracted.
+    pub retractions: u64,
+    /// Sessions by number of plays.
+    pub session_plays: BTreeMap<u32, u64>,
+    /// Completion ratios.
+    pub ratios: RatioCounts,
+    /// Event time of the first play seen, ms since 1970.
+    pub first_ms: Option<i64>,
+    /// The latest event time seen, ms since 1970.
+    pub last_ms: Option<i64>,
+    #[serde(skip)]
+    items: u64,
+}
+
+impl StreamTally {
+    pub(super) fn count(&mut self, counts: Counts) {
+        self.records += counts.read;
+        self.items += counts.items;
+        self.late += counts.late;
+        self.too_late += counts.too_late;
+        self.dead_letters += counts.dead;
+        self.heartbeats += counts.heartbeats;
+        // Plays of this batch are counted after this: until then they look like duplicates.
+        self.duplicates = self.items - self.plays.min(self.items);
+    }
+
+    pub(super) fn play(&mut self, play: &PlayUpdate) {
+        self.plays += 1;
+        self.duplicates = self.items - self.plays.min(self.items);
+        let millis = play.at.millis();
+        self.first_ms.get_or_insert(millis);
+        self.last_ms = self.last_ms.max(Some(millis));
+        if let Some(own) = play.ratio {
+            self.ratios.by_player += 1;
+            self.bin(own.value());
+        }
+        let Some(previous) = &play.previous else {
+            return;
+        };
+        match previous.basis {
+            // Counted when it came.
+            Basis::Player => return,
+            Basis::StatedLength => self.ratios.by_stated_length += 1,
+            Basis::EstimatedLength => self.ratios.by_estimated_length += 1,
+            Basis::Unknown => self.ratios.unknown_length += 1,
+        }
+        if let Some(ratio) = previous.ratio {
+            self.bin(ratio.value());
+        }
+    }
+
+    fn bin(&mut self, ratio: f32) {
+        let bin = ((ratio * RATIO_BINS as f32) as usize).min(RATIO_BINS - 1);
+        if let Some(count) = self.ratios.bins.get_mut(bin) {
+            *count += 1;
+        }
+    }
+
+    pub(super) fn corrected(&mut self) {
+        self.corrections += 1;
+    }
+
+    pub(super) fn closed(&mut self, session: &Session) {
+        self.sessions += 1;
+        *self.session_plays.entry(session.plays).or_default() += 1;
+    }
+
+    pub(super) fn retracted(&mut self, session: &Session) {
+        self.sessions = self.sessions.saturating_sub(1);
+        self.retractions += 1;
+        if let Some(count) = self.session_plays.get_mut(&session.plays) {
+            *count = count.saturating_sub(1);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The first part of a log, gathered for the curriculum.
+
+use hashbrown::HashMap;
+use segue_listen::{EventTime, Ratio, TrackId, UserId};
+
+use super::{Curriculum, name_of};
+use crate::listeners::PlayEvent;
+use crate::recommender::ContextPlay;
+use crate::training::TrainingLog;
+
+pub(super) struct WarmUp {
+    curriculum: Box<dyn Curriculum>,
+    plays: HashMap<UserId, Vec<ContextPlay>>,
+}
+
+impl WarmUp {
+    pub(super) fn new(curriculum: Box<dyn Curriculum>) -> Self {
+        Self {
+            curriculum,
+            plays: HashMap::new(),
+        }
+    }
+
+    pub(super) fn take(&mut self, event: &PlayEvent) {
+        let plays = self.plays.entry(event.user).or_default();
+        let index = plays.partition_point(|play| play.at <= event.at);
+        if let (Some(before), Some(ratio)) = (
+            index.checked_sub(1).and_then(|i| plays.get_mut(i)),
+            event.ratio_of_previous,
+        ) {
+            before.ratio = Some(ratio);
+        }
+        let play = ContextPlay {
+            track: event.track,
+            at: event.at,
+            ratio: None,
+            opens_session: event.opens_session,
+        };
+        plays.insert(index, play);
+    }
+
+    pub(super) fn correct(
+        &mut self,
+        user: UserId,
+        track: TrackId,
+        at: EventTime,
+        ratio: Option<Ratio>,
+    ) {
+        let plays = self.plays.get_mut(&user);
+        let play = plays.and_then(|p| p.iter_mut().rfind(|p| p.at == at && p.track == track));
+        if let Some(play) = play {
+            play.ratio = ratio;
+        }
+    }
+
+    /// The log in the order of the listeners' names: training does not depend on who came first.
+    pub(super) fn finish(
+        self,
+        names: &HashMap<UserId, Box<str>>,
+    ) -> (Box<dyn Curriculum>, TrainingLog) {
+        let mut listeners: Vec<_> = self.plays.into_iter().collect();
+        listeners.sort_by(|a, b| name_of(names, a.0).cmp(name_of(names, b.0)));
+        let mut log = TrainingLog::default();
+        for (_, plays) in listeners {
+            log.push(plays);
+        }
+        (self.curriculum, log)
+    }
+}
