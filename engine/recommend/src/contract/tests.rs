@@ -75,7 +75,7 @@ impl Recommender for Faulty {
             match self.fault {
                 Fault::OptimisticTies => *rank = rank.map(|rank| rank.div_ceil(2)),
                 Fault::RanksUnknown => *rank = rank.or(Some(40)),
-                Fault::RemembersQuestions if self.asked > 60 && self.asked % 2 == 0 => {
+                Fault::RemembersQuestions if self.asked > 60 && self.asked.is_multiple_of(2) => {
                     *rank = rank.map(|rank| rank % 40 + 1);
                 }
                 Fault::Unseeded if self.salt > 0 => *rank = rank.map(|rank| rank % 40 + 1),
