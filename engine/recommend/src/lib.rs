@@ -10,6 +10,7 @@
 //! 7. [`ranking`], [`interval`], [`tally`], [`prequential`]: where the actual play stood, what that is
 //!    worth on the mean, how sure that is, and how it went over time.
 //! 8. [`reservoir`]: what online learning draws from.
+//! 9. [`stage`]: what the lanes say → measured, learnt from, answered, written.
 //!
 //! This room does not know tch, Kafka or HTTP, reads no clock, and starts no thread.
 
@@ -28,6 +29,7 @@ pub mod ranking;
 pub mod recommender;
 pub mod reservoir;
 pub mod rules;
+pub mod stage;
 pub mod tally;
 pub mod training;
 
