@@ -12,6 +12,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -93,16 +94,34 @@ impl Broker {
     /// # Errors
     /// See [`BrokerError`]; each names what to install or which log to read.
     pub fn start() -> Result<Self, BrokerError> {
-        let libs = libs();
-        let java = java();
-        let installed = std::fs::read_dir(&libs).is_ok_and(|mut jars| jars.next().is_some());
+        Self::start_with(&libs(), &java())
+    }
+
+    /// The broker that other tests of this process use at the moment, or else a new one. It ends
+    /// with its last user.
+    ///
+    /// # Errors
+    /// As [`Broker::start`].
+    pub fn shared() -> Result<Arc<Self>, BrokerError> {
+        static SHARED: Mutex<Weak<Broker>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(broker) = shared.upgrade() {
+            return Ok(broker);
+        }
+        let broker = Arc::new(Self::start()?);
+        *shared = Arc::downgrade(&broker);
+        Ok(broker)
+    }
+
+    fn start_with(libs: &Path, java: &Path) -> Result<Self, BrokerError> {
+        let installed = std::fs::read_dir(libs).is_ok_and(|mut jars| jars.next().is_some());
         if !installed {
-            return Err(BrokerError::NotInstalled(libs));
+            return Err(BrokerError::NotInstalled(libs.to_owned()));
         }
         let mut tried = String::new();
         for _ in 0..PORT_ATTEMPTS {
             let ports = Ports::free()?;
-            match Self::start_on(&libs, &java, ports) {
+            match Self::start_on(libs, java, ports) {
                 Err(BrokerError::Failed { tail, .. }) if port_was_taken(&tail) => {
                     tried.clear();
                     let _ = write!(tried, "{ports}");
@@ -382,4 +401,46 @@ fn tail(log: &Path) -> std::io::Result<String> {
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_installed_is_named_with_the_remedy() {
+        let Err(error) = Broker::start_with(Path::new("/no/such/libs"), Path::new("java")) else {
+            panic!("started from nothing");
+        };
+        let message = error.to_string();
+        assert!(
+            message.contains("/no/such/libs") && message.contains("make setup-kafka"),
+            "{message}"
+        );
+        let libs = tempfile::tempdir().unwrap();
+        std::fs::write(libs.path().join("x.jar"), "").unwrap();
+        let Err(error) = Broker::start_with(libs.path(), Path::new("/no/such/java")) else {
+            panic!("started without java");
+        };
+        let message = error.to_string();
+        assert!(
+            message.contains("/no/such/java") && message.contains("openjdk"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_broker_that_cannot_start_leaves_its_log() {
+        let libs = tempfile::tempdir().unwrap();
+        std::fs::write(libs.path().join("x.jar"), "").unwrap();
+        // A `java` that complains and fails, as the real one does without the classes.
+        let Err(error) = Broker::start_with(libs.path(), Path::new("/bin/ls")) else {
+            panic!("started ls");
+        };
+        let BrokerError::Failed { log, tail, .. } = &error else {
+            panic!("{error}")
+        };
+        assert!(log.exists() && !tail.is_empty(), "{error}");
+        std::fs::remove_dir_all(log.parent().unwrap()).unwrap();
+    }
 }

@@ -1,5 +1,28 @@
-//! Kafka.
+//! Kafka: a partition as a [`Source`](segue_flow::Source), topics as a [`Sink`](segue_flow::Sink).
+//!
+//! In reading order: [`settings`] and [`secret`] (what can be set), `client` (the settings as
+//! librdkafka wants them, and what it complains of), [`topics`] (made, counted, looked at),
+//! [`source`], [`sink`], [`error`]; with the feature `test-broker`, `broker`: a real one for tests.
+//!
+//! Absent here: records are bytes, and nobody decodes them; there is no consumer group that moves
+//! lanes between instances; and no topic is ever made by writing to it.
+
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 #[cfg(feature = "test-broker")]
 pub mod broker;
+mod client;
+mod delivery;
+pub mod error;
+pub mod secret;
+pub mod settings;
+pub mod sink;
+pub mod source;
+pub mod topics;
+
+pub use error::KafkaError;
+pub use secret::Secret;
+pub use settings::{Mechanism, Protocol, Security, Settings};
+pub use sink::{Guarantee, KafkaSink};
+pub use source::{KafkaSource, Until};
+pub use topics::{PartitionState, committed, ensure_topic, inspect, partitions};

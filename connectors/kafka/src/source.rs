@@ -1,0 +1,239 @@
+//! Reads one partition: one consumer per lane, assigned and never subscribed, so that a lane's
+//! position is the lane's own. Records are visited in librdkafka's buffer.
+
+use std::ffi::c_void;
+use std::time::Duration;
+
+use rdkafka::bindings;
+use rdkafka::consumer::Consumer;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message};
+use rdkafka::{Offset as Position, TopicPartitionList};
+use segue_flow::{Offset, RawRecord, Readiness, Replay, Source, SourceError};
+use segue_listen::EventTime;
+
+use crate::client::{self, Asker};
+use crate::error::KafkaError;
+use crate::settings::Settings;
+
+/// Records visited in one call at most, so that a lane comes to its barriers.
+const VISIT_AT_MOST: usize = 4096;
+
+/// What makes reading quick; `kafka.client` may say otherwise.
+const QUICK: [(&str, &str); 5] = [
+    // After its queue was full, librdkafka waits this long before it fetches again: 1 s unless set.
+    ("fetch.queue.backoff.ms", "10"),
+    ("queued.min.messages", "1000000"),
+    ("queued.max.messages.kbytes", "65536"),
+    // A fetch that found nothing is the longest that a seek has to wait for.
+    ("fetch.wait.max.ms", "100"),
+    ("check.crcs", "true"),
+];
+
+/// Where a reader stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Never: it waits for what will come.
+    Forever,
+    /// At the high watermark as it was when the reader was made.
+    Now,
+}
+
+/// A reader of one partition, in order; of transactions only what was committed.
+pub struct KafkaSource {
+    asker: Asker,
+    topic: String,
+    partition: u32,
+    /// For [`Until::Now`]: the first offset not to be read.
+    stop: Option<u64>,
+    ended: bool,
+    position: u64,
+}
+
+impl KafkaSource {
+    /// Opens a partition at the first record that is kept.
+    ///
+    /// # Errors
+    /// The brokers do not answer in time or turn us down, or topic or partition are not there.
+    pub fn open(
+        settings: &Settings,
+        topic: &str,
+        partition: u32,
+        until: Until,
+    ) -> Result<Self, KafkaError> {
+        let mut config = client::config(settings)?;
+        for (key, value) in QUICK {
+            if config.get(key).is_none() {
+                config.set(key, value);
+            }
+        }
+        let ends = if until == Until::Now { "true" } else { "false" };
+        config
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", "read_committed")
+            .set("allow.auto.create.topics", "false")
+            .set("enable.partition.eof", ends);
+        let asker = Asker::over(settings, &config)?;
+        let has = asker.partitions(topic)?;
+        if partition >= has {
+            let detail = format!("there is no partition {partition}: it has {has}, from 0");
+            return Err(KafkaError::Refused {
+                what: format!("topic {topic:?}"),
+                detail,
+            });
+        }
+        let (first, end) = asker.watermarks(topic, partition)?;
+        let stop = (until == Until::Now).then_some(end);
+        let topic = topic.to_owned();
+        let mut source = Self {
+            asker,
+            topic,
+            partition,
+            stop,
+            ended: false,
+            position: first,
+        };
+        source.assign()?;
+        Ok(source)
+    }
+
+    /// The offset after the last record that was read, or where it was sought to.
+    pub fn position(&self) -> Offset {
+        Offset(self.position)
+    }
+
+    fn place(&self) -> String {
+        format!("topic {:?} partition {}", self.topic, self.partition)
+    }
+
+    /// Makes the consumer go on from the position. Assigning anew rather than `seek`, which fails
+    /// until the first fetch; what is on its way from before is thrown away either way.
+    fn assign(&mut self) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::new();
+        let position = Position::Offset(self.position.min(i64::MAX as u64).cast_signed());
+        let partition = self.partition.cast_signed();
+        list.add_partition_offset(&self.topic, partition, position)
+            .and_then(|()| self.asker.consumer.assign(&list))
+            .map_err(|error| self.asker.sort(&error, &self.place()))
+    }
+
+    /// What an event that is not a record means: `None` to go on.
+    fn understand(&self, error: &ClientError) -> Result<Option<Readiness>, SourceError> {
+        if matches!(error, ClientError::PartitionEOF(_)) {
+            return Ok(self.stop.is_some().then_some(Readiness::Ended));
+        }
+        match error.rdkafka_error_code() {
+            // One connection of several, or an idle one closed: the client mends it by itself.
+            Some(RDKafkaErrorCode::BrokerTransportFailure) => Ok(None),
+            Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
+                let (first, end) = self.asker.watermarks(&self.topic, self.partition)?;
+                Err(self.outside(self.position, first, end).into())
+            }
+            _ => Err(self.asker.sort(error, &self.place()).into()),
+        }
+    }
+
+    fn outside(&self, offset: u64, first: u64, end: u64) -> KafkaError {
+        KafkaError::OutOfRange {
+            offset,
+            place: self.place(),
+            held: format!("{first}..{end}"),
+        }
+    }
+}
+
+impl Source for KafkaSource {
+    fn replay(&self) -> Replay {
+        // A topic may be compacted or aged; whether it is cannot be seen from here.
+        Replay::FromOffset
+    }
+
+    fn seek(&mut self, to: Offset) -> Result<(), SourceError> {
+        let (first, end) = self.asker.watermarks(&self.topic, self.partition)?;
+        if !(first..=end).contains(&to.0) {
+            return Err(self.outside(to.0, first, end).into());
+        }
+        self.position = to.0;
+        self.assign()?;
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        patience: Duration,
+        visit: &mut dyn FnMut(RawRecord<'_>),
+    ) -> Result<Readiness, SourceError> {
+        if self.ended || self.stop.is_some_and(|stop| self.position >= stop) {
+            self.ended = true;
+            return Ok(Readiness::Ended);
+        }
+        let mut visited = 0;
+        let mut patience = patience;
+        while visited < VISIT_AT_MOST {
+            match self.asker.consumer.poll(patience) {
+                None => break,
+                Some(Ok(message)) => {
+                    let offset = u64::try_from(message.offset()).unwrap_or_default();
+                    if self.stop.is_some_and(|stop| offset >= stop) {
+                        self.ended = true;
+                        break;
+                    }
+                    visit(raw(&message, offset));
+                    // Tombstones count too: every record seen moves the position.
+                    self.position = offset + 1;
+                    visited += 1;
+                    if self.stop == Some(self.position) {
+                        self.ended = true;
+                        break;
+                    }
+                }
+                Some(Err(error)) => {
+                    if self.understand(&error)?.is_some() {
+                        self.ended = true;
+                        break;
+                    }
+                }
+            }
+            patience = Duration::ZERO;
+        }
+        Ok(match (visited, self.ended) {
+            (0, true) => Readiness::Ended,
+            (0, false) => Readiness::Idle,
+            _ => Readiness::More,
+        })
+    }
+}
+
+fn raw<'a>(message: &'a BorrowedMessage<'_>, offset: u64) -> RawRecord<'a> {
+    RawRecord {
+        offset: Offset(offset),
+        key: message.key(),
+        value: message.payload(),
+        content_type: message.headers().and_then(content_type),
+        logged_at: message.timestamp().to_millis().map(EventTime::from_millis),
+    }
+}
+
+/// Value of the `content-type` header. Asked of librdkafka itself: rdkafka's own look-up panics on
+/// a header whose *name* is not UTF-8, and records come from anyone.
+#[allow(unsafe_code)]
+fn content_type(headers: &BorrowedHeaders) -> Option<&[u8]> {
+    let mut value: *const c_void = std::ptr::null();
+    let mut size = 0;
+    // SAFETY: a `BorrowedHeaders` reference *is* the native header list's address (rdkafka 0.39,
+    // `BorrowedHeaders::from_native_ptr` and `as_native_ptr`), alive as long as the message is
+    // borrowed. The call only reads the list, and the value it hands out lies inside it.
+    unsafe {
+        let list = std::ptr::from_ref(headers).cast();
+        let error = bindings::rd_kafka_header_get_last(
+            list,
+            c"content-type".as_ptr(),
+            &raw mut value,
+            &raw mut size,
+        );
+        let found = error == bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+        (found && !value.is_null()).then(|| std::slice::from_raw_parts(value.cast(), size))
+    }
+}
