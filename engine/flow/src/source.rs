@@ -126,3 +126,21 @@ pub trait Source: Send {
         visit: &mut dyn FnMut(RawRecord<'_>),
     ) -> Result<Readiness, SourceError>;
 }
+
+impl<S: Source + ?Sized> Source for Box<S> {
+    fn replay(&self) -> Replay {
+        (**self).replay()
+    }
+
+    fn seek(&mut self, to: Offset) -> Result<(), SourceError> {
+        (**self).seek(to)
+    }
+
+    fn read(
+        &mut self,
+        patience: Duration,
+        visit: &mut dyn FnMut(RawRecord<'_>),
+    ) -> Result<Readiness, SourceError> {
+        (**self).read(patience, visit)
+    }
+}

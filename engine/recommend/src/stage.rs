@@ -157,6 +157,8 @@ pub struct RunSummary {
     pub predictions: u64,
     /// Plays that models were trained on before the evaluation began.
     pub trained_on: u64,
+    /// Listeners seen.
+    pub listeners: u64,
     /// Tracks in the catalogue.
     pub tracks: u64,
     /// Tracks with a content vector.
@@ -337,6 +339,7 @@ impl RecommendStage {
             epochs: self.epoch.0,
             predictions: self.predictions,
             trained_on: self.settings.train_plays,
+            listeners: self.user_names.len() as u64,
             tracks: self.content.len() as u64,
             encoded: self.content.encoded(),
             failed: self.content.failed(),

@@ -11,10 +11,12 @@ use serde::Serialize;
 pub const RATIO_BINS: usize = 20;
 
 /// Counts of completion ratios.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct RatioCounts {
     /// By ratio, [`RATIO_BINS`] bins over `[0, 1]`.
     pub bins: [u64; RATIO_BINS],
+    /// Sum of all ratios.
+    pub sum: f64,
     /// From the player's own figure.
     pub by_player: u64,
     /// From a gap and a stated length.
@@ -26,7 +28,7 @@ pub struct RatioCounts {
 }
 
 /// Counts over a run.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct StreamTally {
     /// Records read.
     pub records: u64,
@@ -98,6 +100,7 @@ impl StreamTally {
     }
 
     fn bin(&mut self, ratio: f32) {
+        self.ratios.sum += f64::from(ratio);
         let bin = ((ratio * RATIO_BINS as f32) as usize).min(RATIO_BINS - 1);
         if let Some(count) = self.ratios.bins.get_mut(bin) {
             *count += 1;

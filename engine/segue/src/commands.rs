@@ -1,0 +1,74 @@
+//! What people type.
+
+pub mod config;
+#[cfg(feature = "torch")]
+pub mod demo;
+#[cfg(feature = "torch")]
+pub mod device;
+pub mod replay;
+pub mod run;
+pub mod simulate;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+
+/// A streaming engine for real-time music recommendation.
+///
+/// Listening events go in; sessions, completion ratios and learned next-track predictions come out,
+/// while the song still plays.
+#[derive(Debug, Parser)]
+#[command(name = "segue", version, propagate_version = true)]
+pub struct Cli {
+    /// A TOML file over the built-in defaults. The environment goes over both:
+    /// SEGUE__SESSIONS__GAP=30m sets sessions.gap.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Say more. SEGUE_LOG takes a filter such as `segue_kafka=debug,info`.
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take a log through every room, train, predict, learn, and write a report.
+    #[cfg(feature = "torch")]
+    Demo(demo::Demo),
+    /// Follow a topic of Kafka or of the embedded log and write sessions and predictions.
+    Run(run::Run),
+    /// Put logs of listens, in one time order and at a chosen pace, into Kafka, the embedded log or a
+    /// file.
+    Replay(replay::ReplayCommand),
+    /// Write a simulated listening log to a file.
+    Simulate(simulate::Simulate),
+    /// Show or check the configuration.
+    Config(config::ConfigCommand),
+    /// Say which device the models will use, and why.
+    #[cfg(feature = "torch")]
+    Device(device::Device),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Whatever stops it, with what to do about it.
+    pub fn run(self) -> Result<()> {
+        let config = Config::load(self.config.as_deref())?;
+        match self.command {
+            #[cfg(feature = "torch")]
+            Command::Demo(command) => command.run(&config),
+            Command::Run(command) => command.run(&config),
+            Command::Replay(command) => command.run(&config),
+            Command::Simulate(command) => command.run(&config),
+            Command::Config(command) => command.run(&config),
+            #[cfg(feature = "torch")]
+            Command::Device(command) => command.run(&config),
+        }
+    }
+}

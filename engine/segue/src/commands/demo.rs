@@ -1,0 +1,300 @@
+//! `segue demo`: a log through every room, and a report of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, anyhow};
+use clap::Args;
+use segue_flow::clock::{MachineClock, WallClock};
+use segue_flow::memory::memory_topic;
+use segue_log::Log;
+use segue_recommend::stage::RunSummary;
+use segue_replay::simulate::SimulatorSettings;
+
+use super::run::output_topics;
+use crate::config::Config;
+use crate::input::{self, OrderedLog};
+use crate::models::{self, Models, Taught};
+use crate::pipeline::{self, Pipeline};
+use crate::report::data::{Phase, Throughput};
+use crate::report::distributions::Latency;
+use crate::report::{Report, html, json, terminal};
+use crate::shutdown;
+use crate::watch::{RunWatcher, Seen};
+
+/// What to say to people who have no log at hand.
+const HOW_TO_GET_A_LOG: &str = "no listening log given: running on a simulated one (every figure is \
+    labelled). For a real one, LastFM-1K (non-commercial licence): \
+    `segue replay --download lastfm-1k --accept-licence`, then `make demo DATA=FILE`";
+
+/// `segue demo`.
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Logs: files or folders of LastFM-1K rows (plain, .gz, .zst, or the original .tar.gz),
+    /// ListenBrainz JSON lines or Spotify extended histories. None: a simulated log.
+    data: Vec<PathBuf>,
+    /// Where report, rejected rows and the embedded log go; a folder per run.
+    #[arg(long, default_value = "out/demo", value_name = "DIR")]
+    out: PathBuf,
+    /// Plays of the simulated log.
+    #[arg(long, default_value_t = 60_000, value_name = "N")]
+    plays: u64,
+}
+
+impl Demo {
+    /// Runs everything.
+    ///
+    /// # Errors
+    /// Whatever stops it, by name and with the remedy.
+    pub fn run(&self, config: &Config) -> Result<()> {
+        let stop = shutdown::on_signal()?;
+        let clock: Arc<dyn WallClock> = Arc::new(MachineClock::start());
+        let folder = run_folder(&self.out)?;
+
+        // The device first: everything that follows depends on it, and silence here is what users
+        // of GPUs stumble over.
+        let models = Models::load(config)?;
+        println!("device: {}", models.reason());
+
+        let log = if self.data.is_empty() {
+            println!("{HOW_TO_GET_A_LOG}");
+            let settings = SimulatorSettings { seed: config.seed, ..SimulatorSettings::default() };
+            input::simulate(settings, self.plays)?
+        } else {
+            input::read_files(&self.data, config, &folder.join("rejects.tsv"), &stop)?
+        };
+        println!("{}: {} listens", log.description, log.listens);
+        let read_in = clock.now().as_secs_f64();
+
+        let about = About::of(&log);
+        let taught = Arc::new(Mutex::new(Taught::default()));
+        let (watcher, seen) = RunWatcher::new(log.listens, clock.clone())?;
+        let summary = run(
+            config, models, log, &folder, watcher, clock.clone(), stop, taught.clone(),
+        )?;
+        let took = clock.now().as_secs_f64();
+
+        let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let taught = taught.lock().unwrap_or_else(PoisonError::into_inner);
+        let report = about.report(config, &summary, &seen, &taught, (read_in, took));
+        json::write(&report, &folder.join("report.json"))?;
+        html::write(&report, &folder.join("report.html"))?;
+        terminal::print(&report);
+        println!("report: {}", folder.join("report.html").display());
+        Ok(())
+    }
+}
+
+/// A new folder for this run, named by its number so that the newest sorts last.
+fn run_folder(out: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(out)
+        .with_context(|| format!("{} cannot be made: choose another --out", out.display()))?;
+    for number in 1..100_000u32 {
+        let folder = out.join(format!("run-{number:05}"));
+        match std::fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("{} cannot be made", folder.display()));
+            }
+        }
+    }
+    Err(anyhow!("{} is full of runs: remove some", out.display()))
+}
+
+#[expect(clippy::too_many_arguments, reason = "the parts of one run, each used once")]
+fn run(
+    config: &Config,
+    models: Models,
+    log: OrderedLog,
+    folder: &Path,
+    watcher: RunWatcher,
+    clock: Arc<dyn WallClock>,
+    stop: Arc<AtomicBool>,
+    taught: Arc<Mutex<Taught>>,
+) -> Result<RunSummary> {
+    let lanes = config.stream.lanes;
+    let (sink, sources) = memory_topic(&config.stream.topic, lanes);
+    let embedded = segue_log::Settings { dir: folder.join("log"), ..config.log.clone() };
+    let embedded = Log::open(&embedded)?;
+    for topic in output_topics(config) {
+        embedded.ensure_topic(topic, lanes)?;
+    }
+    let train_plays = (log.listens as f64 * config.recommend.train_share) as u64;
+    let (encoder, batch) = models.encoder(config)?;
+    let curriculum = models.curriculum(config, clock.clone(), taught)?;
+    let delivery = input::delivery(config, lanes);
+    let replay = input::spawn(log.stream, delivery, Box::new(sink), clock.clone(), stop.clone())?;
+    let summary = pipeline::run(Pipeline {
+        sources: sources.into_iter().map(|source| Box::new(source) as _).collect(),
+        sink: Box::new(embedded.sink("demo")?),
+        lane: config.lane(),
+        sessions: config.session_rules(),
+        format: config.stream.format,
+        stage: segue_recommend::stage::StageSettings {
+            train_plays: train_plays.max(1),
+            compare: models::comparisons(),
+            ..config.stage()
+        },
+        recommenders: Vec::new(),
+        curriculum: Some(curriculum),
+        encoder: Some((encoder, batch)),
+        watcher: Box::new(watcher),
+        clock,
+        stop,
+    });
+    let delivered = replay.join().map_err(|_| anyhow!("the replay's thread panicked: a bug"))?;
+    // Where the engine failed, the replay only saw its readers go.
+    let summary = summary?;
+    delivered?;
+    Ok(summary)
+}
+
+/// What is known of the input before it is used up.
+struct About {
+    description: String,
+    simulated: bool,
+    rejects: u64,
+    examples: Vec<String>,
+}
+
+impl About {
+    fn of(log: &OrderedLog) -> Self {
+        Self {
+            description: log.description.clone(),
+            simulated: log.simulated,
+            rejects: log.report.as_ref().map_or(0, |report| report.rejected.bad()),
+            examples: log.report.as_ref().map_or_else(Vec::new, |report| report.examples.clone()),
+        }
+    }
+
+    fn report(
+        self,
+        config: &Config,
+        summary: &RunSummary,
+        seen: &Seen,
+        taught: &Taught,
+        (read_in, took): (f64, f64),
+    ) -> Report {
+        let mut report = Report {
+            title: "Segue: one log through every room".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: commit(),
+            seed: config.seed,
+            prequential: summary.prequential.clone(),
+            headline: models::headline(),
+            latency: Latency::of(&seen.latency),
+            ..Report::default()
+        };
+        report.input.description = self.description;
+        report.input.simulated = self.simulated;
+        report.input.from = summary.stream.first_ms;
+        report.input.to = summary.stream.last_ms;
+        report.machine.device = taught.device.clone();
+        report.machine.reason = taught.reason.clone();
+        report.machine.threads = taught.threads;
+        fill_counts(&mut report, summary, self.rejects);
+        fill_distributions(&mut report, summary);
+        let teaching = seen.teaching.unwrap_or((took, took));
+        report.phases = phases(summary, taught, read_in, teaching, took);
+        report.throughput = vec![Throughput {
+            phase: "stream".to_owned(),
+            unit: "plays".to_owned(),
+            points: seen.throughput.clone(),
+        }];
+        report.curves = taught.curves(&summary.losses);
+        report.adapters = taught.adapters.clone();
+        report.notes = notes(summary, &self.examples);
+        report
+    }
+}
+
+fn fill_counts(report: &mut Report, summary: &RunSummary, rejects: u64) {
+    let stream = &summary.stream;
+    let counts = &mut report.counts;
+    counts.records = stream.records;
+    counts.rejects = rejects;
+    counts.dead_letters = stream.dead_letters;
+    counts.plays = stream.plays;
+    counts.duplicates = stream.duplicates;
+    counts.late = stream.late;
+    counts.too_late = stream.too_late;
+    counts.listeners = summary.listeners;
+    counts.tracks = summary.tracks;
+    counts.tracks_encoded = summary.encoded;
+    counts.tracks_failed = summary.failed;
+    counts.sessions_closed = stream.sessions;
+    counts.sessions_retracted = stream.retractions;
+    counts.durations_estimated = summary.durations_estimated;
+    counts.predictions = summary.predictions;
+}
+
+fn fill_distributions(report: &mut Report, summary: &RunSummary) {
+    for (plays, sessions) in &summary.stream.session_plays {
+        for _ in 0..*sessions {
+            report.sessions.record(u64::from(*plays));
+        }
+    }
+    let ratios = &summary.stream.ratios;
+    let completion = &mut report.completion;
+    completion.bins = ratios.bins;
+    completion.sum = ratios.sum;
+    completion.players = ratios.by_player;
+    completion.stated = ratios.by_stated_length;
+    completion.estimated = ratios.by_estimated_length;
+    completion.absent = summary.stream.plays.saturating_sub(ratios.bins.iter().sum());
+}
+
+fn phases(
+    summary: &RunSummary,
+    taught: &Taught,
+    read_in: f64,
+    (begun, ended): (f64, f64),
+    took: f64,
+) -> Vec<Phase> {
+    let plays = |n: u64| Some((n, "plays".to_owned()));
+    let phase = |name: &str, seconds: f64, amount| Phase {
+        name: name.to_owned(),
+        seconds: seconds.max(0.0),
+        amount,
+    };
+    let trained = summary.trained_on;
+    let mut phases = vec![
+        phase("load models, read and sort the log", read_in, plays(summary.stream.records)),
+        phase("replay, sessions, encoding: the training part", begun - read_in, plays(trained)),
+    ];
+    phases.extend(taught.phases.iter().cloned());
+    let measured = summary.stream.plays.saturating_sub(trained);
+    phases.push(phase("predict, measure, learn: the rest", took - ended, plays(measured)));
+    phases
+}
+
+fn notes(summary: &RunSummary, rejected: &[String]) -> Vec<String> {
+    let mut notes = vec![
+        "Event to prediction is measured at full replay speed: it holds the time that a play waits \
+         for its epoch to fill, not only the time that an answer takes."
+            .to_owned(),
+        "Every play is ranked in the full catalogue before anything is learnt from it; ties rank \
+         last; what a listener has played is not masked. A track that nobody has played before is \
+         a miss for everyone."
+            .to_owned(),
+    ];
+    if summary.stream.ratios.by_estimated_length > 0 {
+        notes.push(
+            "The log states no track lengths for some plays: these are estimated from everybody's \
+             gaps, and completion ratios that rest on them are estimates too."
+                .to_owned(),
+        );
+    }
+    notes.extend(rejected.iter().take(3).map(|row| format!("Rejected row: {row}")));
+    notes
+}
+
+/// The commit of the checkout that the binary runs in, if there is one.
+fn commit() -> Option<String> {
+    let output =
+        std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().ok()?;
+    let commit = String::from_utf8(output.stdout).ok()?;
+    (output.status.success() && !commit.trim().is_empty()).then(|| commit.trim().to_owned())
+}

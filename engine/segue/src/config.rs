@@ -1,0 +1,302 @@
+//! One typed configuration, composed from the rooms' own settings.
+//!
+//! Order, later ones win: `config/segue.toml` (compiled in) → `--config FILE` → the environment
+//! (`SEGUE__SESSIONS__GAP=30m`) → flags. Unknown keys are errors.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use figment::Figment;
+use figment::providers::{Env, Format as _, Toml};
+use segue_flow::lane::LaneSettings;
+use segue_listen::wire::Format;
+use segue_listen::{SessionGap, Span};
+use segue_recommend::prequential::PrequentialSettings;
+use segue_recommend::stage::{StageSettings, Topics};
+use segue_replay::settings::{MergeSettings, ReadSettings};
+use segue_sessions::SessionSettings;
+use serde::{Deserialize, Serialize};
+
+/// The shipped file: every key with its default and what it does.
+pub const SHIPPED: &str = include_str!("../../../config/segue.toml");
+
+/// What a user may set.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// How records come in and are judged.
+    pub stream: Stream,
+    /// The rules of sessions.
+    pub sessions: Sessions,
+    /// How tracks are recommended and recommendations measured.
+    pub recommend: Recommend,
+    /// How logs are read.
+    pub read: ReadSettings,
+    /// How logs are brought into one time order.
+    pub merge: MergeSettings,
+    /// The recall index.
+    pub recall: segue_recall::Settings,
+    /// The embedded log.
+    pub log: segue_log::Settings,
+    /// Kafka.
+    #[cfg(feature = "kafka")]
+    pub kafka: segue_kafka::Settings,
+    /// Kafka; this build is without it.
+    #[cfg(not(feature = "kafka"))]
+    pub kafka: toml::Table,
+    /// Device, encoder, item encoder and language model.
+    #[cfg(feature = "torch")]
+    pub models: crate::models::ModelSettings,
+    /// Models; this build is without them.
+    #[cfg(not(feature = "torch"))]
+    pub models: toml::Table,
+    /// Health, readiness and metrics.
+    pub http: Http,
+}
+
+/// `[stream]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stream {
+    /// The topic of listens.
+    pub topic: String,
+    /// Partitions of a topic that is made here, and lanes of an in-process run. One lane keeps a
+    /// replay in one global order.
+    pub lanes: u32,
+    /// What a record without a `content-type` header is taken for, and how records are written:
+    /// `messagepack` or `json`.
+    pub format: Format,
+    /// How far behind the newest of its lane a listen may come and still be on time.
+    #[serde(with = "humantime_serde")]
+    pub disorder: Duration,
+    /// How much later still it is let in; beyond it goes to the late topic.
+    #[serde(with = "humantime_serde")]
+    pub lateness: Duration,
+    /// The grid of event time on which sessions close.
+    #[serde(with = "humantime_serde")]
+    pub tick: Duration,
+    /// Updates that a lane hands over at once.
+    pub batch: usize,
+    /// How long a lane waits for records before it hands over what it has.
+    #[serde(with = "humantime_serde")]
+    pub patience: Duration,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self {
+            topic: "listens".to_owned(),
+            lanes: 1,
+            format: Format::MessagePack,
+            disorder: Duration::from_secs(60),
+            lateness: Duration::from_secs(3_600),
+            tick: Duration::from_secs(60),
+            batch: 512,
+            patience: Duration::from_millis(20),
+        }
+    }
+}
+
+/// `[sessions]`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sessions {
+    /// The longest pause inside a session; a pause of exactly this is the same session.
+    #[serde(with = "humantime_serde")]
+    pub gap: Duration,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { gap: Duration::from_secs(1_200) }
+    }
+}
+
+/// `[recommend]`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recommend {
+    /// Plays in an epoch: predictions, learning and publications happen at its end.
+    pub epoch: usize,
+    /// Wait at each epoch's end until every new track has been encoded, so that a run can be
+    /// repeated bit for bit.
+    pub exact: bool,
+    /// Tracks in a prediction; 0 writes none.
+    pub top: usize,
+    /// The share of a log that models are trained on before the evaluation begins, in [0, 1).
+    pub train_share: f64,
+    /// The evaluation.
+    pub prequential: PrequentialSettings,
+    /// Where records go.
+    pub topics: Topics,
+}
+
+impl Default for Recommend {
+    fn default() -> Self {
+        Self {
+            epoch: 512,
+            exact: true,
+            top: 10,
+            train_share: 0.5,
+            prequential: PrequentialSettings::default(),
+            topics: Topics::default(),
+        }
+    }
+}
+
+/// `[http]`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// Where `/health`, `/ready` and `/metrics` are served; empty: nowhere.
+    pub listen: Option<SocketAddr>,
+}
+
+impl Config {
+    /// Composes the configuration.
+    ///
+    /// # Errors
+    /// A file that is not there, an unknown key, a value of the wrong kind: named with its place.
+    pub fn load(file: Option<&Path>) -> Result<Self> {
+        let mut figment = Figment::from(Toml::string(SHIPPED));
+        if let Some(file) = file {
+            if !file.is_file() {
+                bail!("--config {}: there is no such file", file.display());
+            }
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        let config: Self = figment
+            .merge(Env::prefixed("SEGUE__").split("__"))
+            .extract()
+            .map_err(|errors| {
+                let all: Vec<_> = errors.into_iter().map(|error| error.to_string()).collect();
+                anyhow::anyhow!("{}", all.join("\n"))
+            })
+            .context("the configuration is not right (`segue config show` prints every key)")?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        if !(0.0..1.0).contains(&self.recommend.train_share) {
+            bail!("recommend.train_share = {} is not in [0, 1)", self.recommend.train_share);
+        }
+        if self.stream.lanes == 0 || self.recommend.epoch == 0 || self.stream.batch == 0 {
+            bail!("stream.lanes, stream.batch and recommend.epoch must be at least 1");
+        }
+        self.merge.check()?;
+        self.recall.check()?;
+        Ok(())
+    }
+
+    /// As TOML, with secrets masked.
+    ///
+    /// # Errors
+    /// None in practice; the encoder's own.
+    pub fn to_toml(&self) -> Result<String> {
+        Ok(toml::to_string_pretty(self)?)
+    }
+
+    /// How lanes judge and cut.
+    pub fn lane(&self) -> LaneSettings {
+        LaneSettings {
+            disorder: Span::from(self.stream.disorder),
+            lateness: Span::from(self.stream.lateness),
+            tick: Span::from(self.stream.tick),
+            batch: self.stream.batch,
+            patience: self.stream.patience,
+        }
+    }
+
+    /// The rules of sessions.
+    pub fn session_rules(&self) -> SessionSettings {
+        SessionSettings {
+            gap: SessionGap::new(Span::from(self.sessions.gap)),
+            lateness: Span::from(self.stream.lateness),
+        }
+    }
+
+    /// How the recommending stage works, with nothing to train first.
+    pub fn stage(&self) -> StageSettings {
+        StageSettings {
+            epoch: self.recommend.epoch,
+            train_plays: 0,
+            exact: self.recommend.exact,
+            top: self.recommend.top,
+            topics: self.recommend.topics.clone(),
+            format: self.stream.format,
+            prequential: self.recommend.prequential,
+            compare: Vec::new(),
+        }
+    }
+
+    /// Where a run leaves its files.
+    pub fn out_dir(&self) -> PathBuf {
+        self.log.dir.parent().map_or_else(|| PathBuf::from("out"), Path::to_path_buf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shipped() -> Config {
+        Figment::from(Toml::string(SHIPPED)).extract().unwrap()
+    }
+
+    #[test]
+    fn the_shipped_file_is_the_default() {
+        assert_eq!(shipped(), Config { seed: 42, ..Config::default() }.with_models_of(&shipped()));
+    }
+
+    impl Config {
+        /// Builds without a room cannot know its defaults: they pass its section through.
+        fn with_models_of(self, other: &Config) -> Config {
+            let _ = other;
+            Config {
+                #[cfg(not(feature = "torch"))]
+                models: other.models.clone(),
+                #[cfg(not(feature = "kafka"))]
+                kafka: other.kafka.clone(),
+                ..self
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_of_the_shipped_file_is_explained() {
+        let mut comment = false;
+        for (number, line) in SHIPPED.lines().enumerate() {
+            let line = line.trim();
+            if line.starts_with('#') {
+                comment = true;
+            } else if line.is_empty() || line.starts_with('[') {
+                comment = false;
+            } else {
+                assert!(comment, "line {}: `{line}` has no comment above it", number + 1);
+                comment = false;
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_keys_wrong_values_and_missing_files_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("mine.toml");
+        let error = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            format!("{:#}", Config::load(Some(&file)).unwrap_err())
+        };
+        assert!(error("[sessions]\ngapp = \"20m\"").contains("gapp"));
+        assert!(error("[sessions]\ngap = 7").contains("gap"));
+        assert!(error("[recommend]\ntrain_share = 1.5").contains("train_share = 1.5"));
+        assert!(error("[stream]\nlanes = 0").contains("stream.lanes"));
+        let missing = folder.path().join("none.toml");
+        let error = format!("{:#}", Config::load(Some(&missing)).unwrap_err());
+        assert!(error.contains("none.toml: there is no such file"), "{error}");
+    }
+}

@@ -1,0 +1,112 @@
+//! Health, readiness and Prometheus metrics over HTTP, on a small runtime of their own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use segue_flow::names;
+
+/// What the engine is doing, as readiness tells it.
+#[derive(Clone, Debug, Default)]
+pub struct Phase(Arc<AtomicU8>);
+
+const NAMES: [&str; 4] = ["starting", "running", "draining", "ended"];
+const RUNNING: u8 = 1;
+
+impl Phase {
+    /// Batches are being worked on.
+    pub fn running(&self) {
+        self.0.store(RUNNING, Ordering::Relaxed);
+    }
+
+    /// Nothing more is read.
+    pub fn draining(&self) {
+        self.0.store(2, Ordering::Relaxed);
+    }
+
+    /// Everything is written.
+    pub fn ended(&self) {
+        self.0.store(3, Ordering::Relaxed);
+    }
+
+    fn answer(&self) -> (StatusCode, &'static str) {
+        let phase = self.0.load(Ordering::Relaxed);
+        let status =
+            if phase == RUNNING { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        (status, NAMES.get(phase as usize).copied().unwrap_or("unknown"))
+    }
+}
+
+/// Installs the recorder of all metrics.
+///
+/// # Errors
+/// There is one already.
+pub fn record_metrics() -> Result<PrometheusHandle> {
+    let handle = PrometheusBuilder::new()
+        .install_recorder()
+        .context("the metrics recorder cannot be installed")?;
+    names::describe();
+    Ok(handle)
+}
+
+/// Serves `/health`, `/ready` and `/metrics` on `address` until the process ends. Returns the address
+/// that was bound (port 0 takes a free one).
+///
+/// # Errors
+/// The address is taken or not this machine's: the message names it.
+pub fn serve(address: SocketAddr, phase: Phase, metrics: PrometheusHandle) -> Result<SocketAddr> {
+    let listener = std::net::TcpListener::bind(address).with_context(|| {
+        format!("{address} cannot be listened on: is the port taken? set `http.listen` to another")
+    })?;
+    listener.set_nonblocking(true)?;
+    let bound = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("http".to_owned()).spawn(move || {
+        let outcome = runtime.block_on(async move {
+            let router = Router::new()
+                .route("/health", get(|| async { "alive\n" }))
+                .route("/ready", get(move || async move { phase.answer() }))
+                .route("/metrics", get(move || async move { metrics.render() }));
+            axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await
+        });
+        if let Err(error) = outcome {
+            tracing::error!(%error, "the HTTP server stopped");
+        }
+    })?;
+    Ok(bound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn health_readiness_and_metrics_are_served_and_a_taken_port_is_named() {
+        let metrics = record_metrics().unwrap();
+        let phase = Phase::default();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let bound = serve(any, phase.clone(), metrics.clone()).unwrap();
+        assert!(get(bound, "/health").starts_with("HTTP/1.1 200"));
+        assert!(get(bound, "/ready").contains("503"), "not before it runs");
+        phase.running();
+        assert!(get(bound, "/ready").ends_with("running"));
+        names::count(names::Name::Epochs, 3);
+        assert!(get(bound, "/metrics").contains("segue_epochs_total 3"));
+        let error = format!("{:#}", serve(bound, phase, metrics).unwrap_err());
+        assert!(error.contains(&bound.to_string()) && error.contains("http.listen"), "{error}");
+    }
+}

@@ -1,0 +1,155 @@
+//! The wiring: who owns what, on which thread, and what lies between them.
+//!
+//! ```text
+//! sources ─ lane threads ─ one queue ─ this thread: RecommendStage ─ sink
+//!                                        │      ▲
+//!                               new tracks      vectors
+//!                                        ▼      │
+//!                                      encoder thread
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use segue_catalog::directory::Directory;
+use segue_catalog::durations::DurationEstimates;
+use segue_catalog::encoder::Encoder;
+use segue_catalog::newcomers;
+use segue_flow::clock::WallClock;
+use segue_flow::lane::{Batch, Lane, LaneSettings, LaneState};
+use segue_flow::queue::{Outlet, Received, WhenFull, queue};
+use segue_flow::{LaneId, Sink, Source};
+use segue_listen::wire::Format;
+use segue_recommend::recommender::Recommender;
+use segue_recommend::stage::{
+    Curriculum, EncoderLink, Parts, RecommendStage, RunSummary, StageSettings, Watcher,
+};
+use segue_sessions::{ListenDecoder, ListeningStage, SessionSettings, Update};
+
+/// Batches in flight between all lanes and the recommending stage.
+const LANE_QUEUE: usize = 16;
+/// Batches of new tracks in flight to the encoder, and of vectors back.
+const NEWCOMERS_QUEUE: usize = 4;
+/// How long the recommending stage waits for a batch before it answers what is waiting.
+const IDLE: Duration = Duration::from_millis(100);
+
+/// Everything a run is made of. Settings say how, components do the work.
+pub struct Pipeline {
+    /// One source per lane; the lane's number is its place.
+    pub sources: Vec<Box<dyn Source>>,
+    /// Where records go.
+    pub sink: Box<dyn Sink>,
+    /// How lanes judge and cut.
+    pub lane: LaneSettings,
+    /// The rules of sessions.
+    pub sessions: SessionSettings,
+    /// What a record without a `content-type` header is taken for.
+    pub format: Format,
+    /// How the recommending stage works.
+    pub stage: StageSettings,
+    /// Ranks tracks, if there is no curriculum.
+    pub recommenders: Vec<Box<dyn Recommender>>,
+    /// Teaches recommenders on the first part of the log.
+    pub curriculum: Option<Box<dyn Curriculum>>,
+    /// Encodes new tracks, so many at a time.
+    pub encoder: Option<(Box<dyn Encoder>, usize)>,
+    /// Is told how it goes.
+    pub watcher: Box<dyn Watcher>,
+    /// For latencies.
+    pub clock: Arc<dyn WallClock>,
+    /// Set by whoever wants the run to drain and end.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// Runs until every source ends or somebody says stop; then what was read has been worked off.
+///
+/// # Errors
+/// The first error of any thread, with the room it came from. The others are stopped.
+pub fn run(pipeline: Pipeline) -> Result<RunSummary> {
+    let Pipeline { sources, sink, lane, sessions, format, stage, clock, stop, .. } = pipeline;
+    let lanes = u32::try_from(sources.len()).context("too many lanes")?;
+    let directory = Arc::new(Directory::default());
+    let durations = DurationEstimates::default();
+    let (inlet, outlet) = queue("lanes", LANE_QUEUE, WhenFull::Block, clock.clone());
+
+    std::thread::scope(|scope| {
+        let mut workers = Vec::new();
+        for (id, source) in (0u32..).map(LaneId).zip(sources) {
+            let decoder = ListenDecoder::new(id, lanes, format, directory.clone());
+            let listening = ListeningStage::new(id, lanes, sessions, durations.published());
+            let lane = Lane::new(id, source, decoder, listening, inlet.another(), lane);
+            let (clock, stop) = (clock.clone(), stop.clone());
+            workers.push(
+                std::thread::Builder::new()
+                    .name(format!("lane-{}", id.0))
+                    .spawn_scoped(scope, move || run_lane(lane, &*clock, &stop))
+                    .context("a lane's thread cannot be started")?,
+            );
+        }
+        drop(inlet);
+
+        let encoder = match pipeline.encoder {
+            None => None,
+            Some((mut encoder, batch)) => {
+                let coalesce = WhenFull::Coalesce;
+                let (arrivals, arrived) =
+                    queue("newcomers", NEWCOMERS_QUEUE, coalesce, clock.clone());
+                let (mut done, encoded) = queue("vectors", NEWCOMERS_QUEUE, coalesce, clock.clone());
+                let dimensions = encoder.dimensions();
+                std::thread::Builder::new()
+                    .name("encoder".to_owned())
+                    .spawn_scoped(scope, move || {
+                        newcomers::serve(&mut *encoder, batch, &arrived, &mut done);
+                    })
+                    .context("the encoder's thread cannot be started")?;
+                Some(EncoderLink { arrivals, encoded, dimensions })
+            }
+        };
+
+        let parts = Parts {
+            recommenders: pipeline.recommenders,
+            curriculum: pipeline.curriculum,
+            encoder,
+            durations,
+            sink,
+            watcher: pipeline.watcher,
+            clock: clock.clone(),
+        };
+        let outcome = recommend(stage, parts, outlet);
+        if outcome.is_err() {
+            stop.store(true, Ordering::Relaxed);
+        }
+        for worker in workers {
+            let lane = worker.join().map_err(|_| anyhow!("a lane's thread panicked: a bug"))?;
+            // The lane's own error comes first: the stage only saw its queue end.
+            lane?;
+        }
+        outcome
+    })
+}
+
+fn run_lane<S: Source>(
+    mut lane: Lane<S, ListenDecoder, ListeningStage>,
+    clock: &dyn WallClock,
+    stop: &AtomicBool,
+) -> Result<LaneState> {
+    Ok(lane.run(clock, &|| stop.load(Ordering::Relaxed))?)
+}
+
+fn recommend(
+    settings: StageSettings,
+    parts: Parts,
+    outlet: Outlet<Batch<Update>>,
+) -> Result<RunSummary> {
+    let mut stage = RecommendStage::new(settings, parts)?;
+    loop {
+        match outlet.receive(IDLE) {
+            Received::Batch(batch) => stage.take(batch)?,
+            Received::Nothing => stage.idle()?,
+            Received::Over => return Ok(stage.finish()?),
+        }
+    }
+}
+

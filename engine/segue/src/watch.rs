@@ -1,0 +1,127 @@
+//! What a run shows while it goes, and what it remembers of its pace.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use segue_flow::clock::WallClock;
+use segue_listen::EventTime;
+use segue_recommend::stage::Watcher;
+
+/// Plays between two looks at the clock.
+const LOOK_EVERY: u64 = 512;
+/// Latencies are kept from 1 µs to one hour with three significant digits.
+const LONGEST_MICROS: u64 = 3_600_000_000;
+/// Points of the throughput curve at most one per so long.
+const POINT_EVERY: Duration = Duration::from_millis(250);
+
+/// What was seen, shared with whoever writes the report.
+#[derive(Debug)]
+pub struct Seen {
+    /// From reading a play to its answer, in µs.
+    pub latency: Histogram<u64>,
+    /// (seconds since the run began, plays taken in so far).
+    pub throughput: Vec<(f64, u64)>,
+    /// When teaching began and ended, in seconds since the run began.
+    pub teaching: Option<(f64, f64)>,
+    /// Plays taken in.
+    pub plays: u64,
+}
+
+/// Draws the bar and fills the histogram.
+pub struct RunWatcher {
+    bar: ProgressBar,
+    clock: Arc<dyn WallClock>,
+    seen: Arc<Mutex<Seen>>,
+    since_look: u64,
+    last_point: Duration,
+}
+
+/// A bar over `total` of something, with rate and time left; hidden where nobody looks (no terminal).
+pub fn bar(total: u64, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(total);
+    let template = "{prefix:>12} [{elapsed_precise}] {bar:32} {human_pos}/{human_len} \
+                    {per_sec} left {eta} {msg}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_prefix(what);
+    bar
+}
+
+impl RunWatcher {
+    /// A watcher of a run of `total` plays (0: unknown).
+    ///
+    /// # Errors
+    /// None in practice: the histogram's bounds are constants.
+    pub fn new(
+        total: u64,
+        clock: Arc<dyn WallClock>,
+    ) -> anyhow::Result<(Self, Arc<Mutex<Seen>>)> {
+        let seen = Arc::new(Mutex::new(Seen {
+            latency: Histogram::new_with_bounds(1, LONGEST_MICROS, 3)?,
+            throughput: vec![(0.0, 0)],
+            teaching: None,
+            plays: 0,
+        }));
+        let watcher = Self {
+            bar: bar(total, "stream"),
+            clock,
+            seen: seen.clone(),
+            since_look: 0,
+            last_point: Duration::ZERO,
+        };
+        Ok((watcher, seen))
+    }
+
+    fn look(&mut self, at: EventTime) {
+        let now = self.clock.now();
+        self.bar.inc(self.since_look);
+        self.bar.set_message(at.to_rfc3339());
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.plays += self.since_look;
+        if now.saturating_sub(self.last_point) >= POINT_EVERY {
+            self.last_point = now;
+            let point = (now.as_secs_f64(), seen.plays);
+            seen.throughput.push(point);
+        }
+        self.since_look = 0;
+    }
+}
+
+impl Watcher for RunWatcher {
+    fn progressed(&mut self, plays: u64, at: EventTime) {
+        self.since_look += plays;
+        if self.since_look >= LOOK_EVERY {
+            self.look(at);
+        }
+    }
+
+    fn answered(&mut self, latency: Duration, plays: u64) {
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.latency.saturating_record_n(micros.max(1), plays);
+    }
+
+    fn teaching(&mut self, begins: bool) {
+        let now = self.clock.now().as_secs_f64();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if begins {
+            seen.teaching = Some((now, now));
+            self.bar.println(format!(
+                "{:>12} {} plays gathered, models are trained on them",
+                "stream",
+                HumanCount(seen.plays + self.since_look)
+            ));
+        } else if let Some((_, end)) = &mut seen.teaching {
+            *end = now;
+        }
+    }
+}
+
+impl Drop for RunWatcher {
+    fn drop(&mut self) {
+        self.bar.finish();
+    }
+}
