@@ -1,4 +1,4 @@
-//! Segue's own JSON lines: the wire records that `FileSink` writes. Heartbeats are passed
+//! Segue's own JSON lines: the wire records that [`crate::FileSink`] writes. Heartbeats are passed
 //! over, the order of the listens says the same.
 
 use std::io::Read;
