@@ -13,165 +13,28 @@
 //! and what follows is measured. This file drives; the parts below it do the work.
 
 mod content;
+mod parts;
 mod records;
 mod tally;
 mod warm_up;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use segue_catalog::durations::DurationEstimates;
-use segue_catalog::newcomers::{Arrivals, Encoded};
-use segue_flow::clock::WallClock;
+use segue_catalog::newcomers::Arrivals;
 use segue_flow::lane::{AsideReason, Batch};
 use segue_flow::names::{self, Name};
-use segue_flow::queue::{Inlet, Outlet};
-use segue_flow::{Epoch, OffsetRange, Sink, SinkError};
-use segue_listen::wire::Format;
-use segue_listen::{EventTime, UserId};
+use segue_flow::{Epoch, OffsetRange};
+use segue_listen::UserId;
 use segue_sessions::{PlayUpdate, Update};
-use serde::Serialize;
 
 use crate::listeners::{Chunk, Listeners, PlayEvent};
-use crate::prequential::{Prequential, PrequentialError, PrequentialReport, PrequentialSettings};
-use crate::recommender::{Ranking, RecommendError, Recommender};
-use crate::training::TrainingLog;
+use crate::prequential::Prequential;
+use crate::recommender::Ranking;
 
 pub use content::Content;
+pub use parts::{Curriculum, EncoderLink, EngineError, Parts, RunSummary, StageSettings, Watcher};
 pub use records::{PredictedTrack, Prediction, SessionRecord, Topics};
 pub use tally::{RatioCounts, StreamTally};
-
-/// How the stage works.
-#[derive(Clone, Debug)]
-pub struct StageSettings {
-    /// Plays in an epoch, at least 1.
-    pub epoch: usize,
-    /// How many plays are gathered before the curriculum is taught; without one it has no meaning.
-    pub train_plays: u64,
-    /// Wait at each barrier until every announced track has been encoded, so that a run can be
-    /// repeated bit for bit. Otherwise a vector is seen when it is ready.
-    pub exact: bool,
-    /// Tracks in a prediction; 0 writes none.
-    pub top: usize,
-    /// Where records go.
-    pub topics: Topics,
-    /// How records are encoded.
-    pub format: Format,
-    /// The evaluation.
-    pub prequential: PrequentialSettings,
-    /// Pairs of recommenders whose difference is reported, first − second.
-    pub compare: Vec<(String, String)>,
-}
-
-/// The way to the encoder's thread and back.
-pub struct EncoderLink {
-    /// New tracks go in here.
-    pub arrivals: Inlet<Arrivals>,
-    /// Their vectors come out here.
-    pub encoded: Outlet<Encoded>,
-    /// The length of a vector.
-    pub dimensions: usize,
-}
-
-/// Teaches recommenders on the first part of a log.
-pub trait Curriculum: Send {
-    /// Trains on `log`; the recommenders come back with nothing admitted. `content` tells of every
-    /// track that was seen so far.
-    ///
-    /// # Errors
-    /// See [`RecommendError`].
-    fn teach(
-        self: Box<Self>,
-        log: &TrainingLog,
-        content: &Content,
-    ) -> Result<Vec<Box<dyn Recommender>>, RecommendError>;
-}
-
-/// Is told how the stream goes: draws bars, fills histograms. Changes nothing.
-pub trait Watcher: Send {
-    /// `plays` more plays were taken in; event time has come to `at`.
-    fn progressed(&mut self, plays: u64, at: EventTime);
-    /// `plays` plays were answered `latency` after they were read.
-    fn answered(&mut self, latency: Duration, plays: u64);
-    /// Teaching began (`true`) or is over.
-    fn teaching(&mut self, begins: bool);
-}
-
-impl Watcher for () {
-    fn progressed(&mut self, _: u64, _: EventTime) {}
-    fn answered(&mut self, _: Duration, _: u64) {}
-    fn teaching(&mut self, _: bool) {}
-}
-
-/// What does the work.
-pub struct Parts {
-    /// Ranks tracks; the first one that can answers. With a curriculum, it brings its own instead.
-    pub recommenders: Vec<Box<dyn Recommender>>,
-    /// Teaches them on the first part of the log.
-    pub curriculum: Option<Box<dyn Curriculum>>,
-    /// Encodes new tracks, if anything does.
-    pub encoder: Option<EncoderLink>,
-    /// Owns the estimated durations that the lanes read.
-    pub durations: DurationEstimates,
-    /// Where records go.
-    pub sink: Box<dyn Sink>,
-    /// Is told how it goes.
-    pub watcher: Box<dyn Watcher>,
-    /// For latencies only.
-    pub clock: Arc<dyn WallClock>,
-}
-
-/// Why the stage cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// A recommender failed beyond what the ladder can bridge.
-    #[error(transparent)]
-    Recommend(#[from] RecommendError),
-    /// Records cannot be written.
-    #[error("the epoch's records cannot be written: {0}")]
-    Sink(#[from] SinkError),
-    /// The evaluation is set up wrongly.
-    #[error(transparent)]
-    Prequential(#[from] PrequentialError),
-    /// A record cannot be encoded: a bug.
-    #[error("a record for {topic} cannot be encoded: {detail}")]
-    Record {
-        /// The topic.
-        topic: String,
-        /// What the encoder said.
-        detail: String,
-    },
-    /// The encoder's thread is gone.
-    #[error("the encoder has stopped: see the log for its last error")]
-    EncoderGone,
-}
-
-/// What came of a run.
-#[derive(Clone, Debug, Serialize)]
-pub struct RunSummary {
-    /// What the stream held.
-    pub stream: StreamTally,
-    /// Epochs committed.
-    pub epochs: u64,
-    /// Predictions written.
-    pub predictions: u64,
-    /// Plays that models were trained on before the evaluation began.
-    pub trained_on: u64,
-    /// Listeners seen.
-    pub listeners: u64,
-    /// Tracks in the catalogue.
-    pub tracks: u64,
-    /// Tracks with a content vector.
-    pub encoded: u64,
-    /// Tracks whose content could not be encoded.
-    pub failed: u64,
-    /// Tracks with an estimated duration.
-    pub durations_estimated: u64,
-    /// How well it was predicted; absent if nothing was measured.
-    pub prequential: Option<PrequentialReport>,
-    /// Mean losses of online learning: (recommender, epoch, loss).
-    pub losses: Vec<(String, u64, f32)>,
-}
 
 /// The stage.
 pub struct RecommendStage {

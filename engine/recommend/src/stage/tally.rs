@@ -13,7 +13,7 @@ pub const RATIO_BINS: usize = 20;
 /// Counts of completion ratios.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
 pub struct RatioCounts {
-    /// By ratio, [`RATIO_BINS`] bins over `[0, 1]`.
+    /// By ratio, in bins of a twentieth over `[0, 1]`.
     pub bins: [u64; RATIO_BINS],
     /// Sum of all ratios.
     pub sum: f64,

@@ -3,25 +3,30 @@
 use std::sync::{Arc, Mutex};
 
 use segue_catalog::directory::Directory;
+use segue_catalog::durations::DurationEstimates;
 use segue_flow::clock::MachineClock;
 use segue_flow::lane::{Lane, LaneSettings, LaneState};
 use segue_flow::memory::{Line, ScriptedSource};
 use segue_flow::queue::{WhenFull, queue};
-use segue_flow::{LaneId, OutRecord};
-use segue_listen::wire;
-use segue_listen::{ListenRef, SessionGap, Span, TrackKey};
+use segue_flow::{LaneId, OutRecord, Sink, SinkError};
+use segue_listen::wire::{self, Format};
+use segue_listen::{EventTime, ListenRef, SessionGap, Span, TrackKey};
 use segue_sessions::{ListenDecoder, ListeningStage, SessionSettings};
 
 use super::*;
 use crate::popularity::PersonalMostPop;
+use crate::prequential::PrequentialSettings;
+use crate::recommender::{RecommendError, Recommender};
 use crate::rules::SequentialRules;
+use crate::training::TrainingLog;
 
-/// What was committed: topic, key, value.
-type Committed = Arc<Mutex<Vec<(String, Vec<u8>, Vec<u8>)>>>;
+/// Topic, key, value.
+type Record = (String, Vec<u8>, Vec<u8>);
+type Committed = Arc<Mutex<Vec<Record>>>;
 
 /// Keeps what is committed, drops what is aborted.
 struct Keep {
-    open: Vec<(String, Vec<u8>, Vec<u8>)>,
+    open: Vec<Record>,
     committed: Committed,
 }
 
@@ -94,7 +99,7 @@ fn script(plays: u64) -> Vec<Line> {
     lines
 }
 
-fn run(script: Vec<Line>, lane_batch: usize) -> (RunSummary, Vec<(String, Vec<u8>, Vec<u8>)>) {
+fn run(script: Vec<Line>, lane_batch: usize) -> (RunSummary, Vec<Record>) {
     let clock = Arc::new(MachineClock::start());
     let durations = DurationEstimates::default();
     let (inlet, outlet) = queue("lanes", 10_000, WhenFull::Block, clock.clone());
