@@ -194,7 +194,9 @@ impl Asker {
         let mut config = config(settings)?;
         config
             .set("enable.auto.commit", "false")
-            .set("allow.auto.create.topics", "false");
+            .set("allow.auto.create.topics", "false")
+            // An end counts records of open transactions too: what was written, seen or not.
+            .set("isolation.level", "read_uncommitted");
         Self::over(settings, &config)
     }
 

@@ -9,6 +9,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message};
 use rdkafka::{Offset as Position, TopicPartitionList};
+use segue_flow::clock::{MachineClock, WallClock};
 use segue_flow::{Offset, RawRecord, Readiness, Replay, Source, SourceError};
 use segue_listen::EventTime;
 
@@ -18,6 +19,10 @@ use crate::settings::Settings;
 
 /// Records visited in one call at most, so that a lane comes to its barriers.
 const VISIT_AT_MOST: usize = 4096;
+
+/// How long a seek may take, and how long to wait after one that was refused.
+const SEEK: Duration = Duration::from_millis(500);
+const SEEK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What makes reading quick; `kafka.client` may say otherwise.
 const QUICK: [(&str, &str); 5] = [
@@ -35,7 +40,9 @@ const QUICK: [(&str, &str); 5] = [
 pub enum Until {
     /// Never: it waits for what will come.
     Forever,
-    /// At the high watermark as it was when the reader was made.
+    /// At what had been written when the reader was made. Where transactions were open then, it
+    /// waits until they are committed, and seen, or aborted: a commit is seen a little after it was
+    /// made.
     Now,
 }
 
@@ -48,6 +55,9 @@ pub struct KafkaSource {
     stop: Option<u64>,
     ended: bool,
     position: u64,
+    assigned: bool,
+    /// How long a seek may be refused.
+    within: Duration,
 }
 
 impl KafkaSource {
@@ -84,19 +94,21 @@ impl KafkaSource {
                 detail,
             });
         }
-        let (first, end) = asker.watermarks(topic, partition)?;
-        let stop = (until == Until::Now).then_some(end);
-        let topic = topic.to_owned();
-        let mut source = Self {
+        let (first, _) = asker.watermarks(topic, partition)?;
+        let stop = match until {
+            Until::Forever => None,
+            Until::Now => Some(Asker::new(settings)?.watermarks(topic, partition)?.1),
+        };
+        Ok(Self {
             asker,
-            topic,
+            topic: topic.to_owned(),
             partition,
             stop,
             ended: false,
             position: first,
-        };
-        source.assign()?;
-        Ok(source)
+            assigned: false,
+            within: settings.connect_within,
+        })
     }
 
     /// The offset after the last record that was read, or where it was sought to.
@@ -108,21 +120,49 @@ impl KafkaSource {
         format!("topic {:?} partition {}", self.topic, self.partition)
     }
 
-    /// Makes the consumer go on from the position. Assigning anew rather than `seek`, which fails
-    /// until the first fetch; what is on its way from before is thrown away either way.
+    /// Begins to fetch from the position: once, at the first read. librdkafka 2.12 fails an
+    /// assertion, and ends the process, when the same partition is assigned over and over.
     fn assign(&mut self) -> Result<(), KafkaError> {
         let mut list = TopicPartitionList::new();
-        let position = Position::Offset(self.position.min(i64::MAX as u64).cast_signed());
         let partition = self.partition.cast_signed();
-        list.add_partition_offset(&self.topic, partition, position)
+        list.add_partition_offset(&self.topic, partition, self.next())
             .and_then(|()| self.asker.consumer.assign(&list))
-            .map_err(|error| self.asker.sort(&error, &self.place()))
+            .map_err(|error| self.asker.sort(&error, &self.place()))?;
+        self.assigned = true;
+        Ok(())
+    }
+
+    /// Goes on from the position; what was fetched before is thrown away. Refused in the instant
+    /// after the assignment, and so tried until the time to connect is over.
+    fn go_to_position(&mut self) -> Result<(), KafkaError> {
+        if !self.assigned {
+            return Ok(());
+        }
+        let clock = MachineClock::start();
+        let partition = self.partition.cast_signed();
+        loop {
+            match self
+                .asker
+                .consumer
+                .seek(&self.topic, partition, self.next(), SEEK)
+            {
+                Ok(()) => return Ok(()),
+                Err(error) if clock.now() > self.within => {
+                    return Err(self.asker.sort(&error, &self.place()));
+                }
+                Err(_) => clock.sleep(SEEK_AGAIN),
+            }
+        }
+    }
+
+    fn next(&self) -> Position {
+        Position::Offset(self.position.min(i64::MAX as u64).cast_signed())
     }
 
     /// What an event that is not a record means: `None` to go on.
-    fn understand(&self, error: &ClientError) -> Result<Option<Readiness>, SourceError> {
+    fn understand(&mut self, error: &ClientError) -> Result<Option<Readiness>, SourceError> {
         if matches!(error, ClientError::PartitionEOF(_)) {
-            return Ok(self.stop.is_some().then_some(Readiness::Ended));
+            return self.understand_end();
         }
         match error.rdkafka_error_code() {
             // One connection of several, or an idle one closed: the client mends it by itself.
@@ -133,6 +173,20 @@ impl KafkaSource {
             }
             _ => Err(self.asker.sort(error, &self.place()).into()),
         }
+    }
+
+    /// The end of what is committed is that of what was written unless a transaction is open.
+    fn understand_end(&mut self) -> Result<Option<Readiness>, SourceError> {
+        let Some(stop) = self.stop else {
+            return Ok(None);
+        };
+        let (_, stable) = self.asker.watermarks(&self.topic, self.partition)?;
+        if stable >= stop {
+            return Ok(Some(Readiness::Ended));
+        }
+        // To the same place, since asking may have cost records on their way.
+        self.go_to_position()?;
+        Ok(Some(Readiness::Idle))
     }
 
     fn outside(&self, offset: u64, first: u64, end: u64) -> KafkaError {
@@ -156,7 +210,7 @@ impl Source for KafkaSource {
             return Err(self.outside(to.0, first, end).into());
         }
         self.position = to.0;
-        self.assign()?;
+        self.go_to_position()?;
         Ok(())
     }
 
@@ -168,6 +222,9 @@ impl Source for KafkaSource {
         if self.ended || self.stop.is_some_and(|stop| self.position >= stop) {
             self.ended = true;
             return Ok(Readiness::Ended);
+        }
+        if !self.assigned {
+            self.assign()?;
         }
         let mut visited = 0;
         let mut patience = patience;
@@ -189,12 +246,13 @@ impl Source for KafkaSource {
                         break;
                     }
                 }
-                Some(Err(error)) => {
-                    if self.understand(&error)?.is_some() {
-                        self.ended = true;
+                Some(Err(error)) => match self.understand(&error)? {
+                    None => {}
+                    Some(readiness) => {
+                        self.ended = readiness == Readiness::Ended;
                         break;
                     }
-                }
+                },
             }
             patience = Duration::ZERO;
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use contract::{Connector, numbers, read_count, read_to_end, write_numbers};
 use rdkafka::producer::{BaseProducer, Producer};
 use segue_flow::{
-    Epoch, LaneId, Offset, OffsetRange, OutRecord, Sink, SinkError, Source, SourceError,
+    Epoch, LaneId, Offset, OffsetRange, OutRecord, Readiness, Sink, SinkError, Source, SourceError,
 };
 use segue_kafka::broker::{Broker, PASSWORD, USER};
 use segue_kafka::{
@@ -146,8 +146,15 @@ fn records_and_input_offsets_are_committed_together_or_not_at_all() {
     sink.abort(Epoch(2)).unwrap();
     sink.begin(Epoch(2)).unwrap();
     sink.write(record(&output, b"1")).unwrap();
-    // Open, and so not to be seen; nor does a bounded reader wait for it.
-    assert_eq!(numbers(&read_to_end(on.bounded(&output, 0).as_mut())), [0]);
+    // Open, and so not to be seen; a reader to the end waits for it.
+    let mut bounded = on.bounded(&output, 0);
+    assert_eq!(numbers(&read_count(bounded.as_mut(), 1)), [0]);
+    let mut more = Vec::new();
+    assert_eq!(
+        contract::try_read(bounded.as_mut(), &mut more).unwrap(),
+        Readiness::Idle
+    );
+    assert_eq!(more, []);
     assert_eq!(committed(), [None, Some(Offset(10))]);
     sink.commit(Epoch(2), &inputs(20)).unwrap();
     assert_eq!(
@@ -384,7 +391,7 @@ fn a_broker_that_goes_away_is_an_error_and_not_a_hang() {
         match source.read(Duration::from_millis(100), &mut |record| {
             panic!("{record:?}")
         }) {
-            Ok(readiness) => assert_eq!(readiness, segue_flow::Readiness::Idle),
+            Ok(readiness) => assert_eq!(readiness, Readiness::Idle),
             Err(error) => assert!(
                 matches!(error, SourceError::Unreachable { .. }),
                 "{error:?}"

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::commits::{End, sync_folder};
 use crate::error::LogError;
+use crate::settings::Settings;
 
 /// What every segment file begins with: a name and the version of its format.
 pub const HEADER: [u8; 16] = *b"segue log 1\n\0\0\0\0";
@@ -48,6 +49,7 @@ pub fn list(folder: &Path) -> Result<Vec<u64>, LogError> {
 pub struct SegmentWriter {
     folder: PathBuf,
     segment_bytes: u64,
+    sync: bool,
     file: Option<File>,
     /// First offset and length in bytes of the segment in `file`, `pending` included.
     segment: u64,
@@ -64,11 +66,12 @@ pub struct SegmentWriter {
 impl SegmentWriter {
     /// Opens a partition at its committed end, cutting off what follows. Returns how many bytes
     /// that was.
-    pub fn open(folder: PathBuf, end: End, segment_bytes: u64) -> Result<(Self, u64), LogError> {
+    pub fn open(folder: PathBuf, end: End, settings: &Settings) -> Result<(Self, u64), LogError> {
         std::fs::create_dir_all(&folder).map_err(LogError::io("create", &folder))?;
         let mut writer = Self {
             folder,
-            segment_bytes,
+            segment_bytes: settings.segment_bytes,
+            sync: settings.sync,
             file: None,
             segment: end.segment,
             bytes: end.bytes,
@@ -104,12 +107,10 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Hands over and, if asked, syncs all that was appended; returns the end to be committed.
-    pub fn flush(&mut self, sync: bool) -> Result<End, LogError> {
+    /// Hands over and, if so set, syncs all that was appended; returns the end to be committed.
+    pub fn flush(&mut self) -> Result<End, LogError> {
         self.hand_over(self.pending.len())?;
-        if sync {
-            self.sync()?;
-        }
+        self.make_durable()?;
         Ok(End {
             offset: self.next,
             segment: self.segment,
@@ -191,7 +192,7 @@ impl SegmentWriter {
     /// Ends the segment before the bytes of `pending` from `keep` on, and begins the next.
     fn rotate(&mut self, keep: usize) -> Result<(), LogError> {
         self.hand_over(keep)?;
-        self.sync()?;
+        self.make_durable()?;
         self.file = None;
         (self.segment, self.bytes) = (self.next, 0);
         Ok(())
@@ -226,7 +227,10 @@ impl SegmentWriter {
         Ok(())
     }
 
-    fn sync(&mut self) -> Result<(), LogError> {
+    fn make_durable(&mut self) -> Result<(), LogError> {
+        if !self.sync {
+            return Ok(());
+        }
         if let (true, Some(file)) = (self.unsynced, &self.file) {
             let path = path_of(&self.folder, self.segment);
             file.sync_data().map_err(LogError::io("sync", &path))?;

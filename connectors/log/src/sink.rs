@@ -156,12 +156,11 @@ impl Sink for LogSink {
 
     fn commit(&mut self, epoch: Epoch, inputs: &[OffsetRange]) -> Result<(), SinkError> {
         self.check_open(epoch, "commit")?;
-        let sync = self.log.settings().sync;
         let mut commit = self.commit.clone();
         commit.epoch = Some(epoch);
         commit.inputs = inputs.to_vec();
         for (topic, writer) in &mut self.topics {
-            commit.topics.insert(topic.clone(), writer.flush(sync)?);
+            commit.topics.insert(topic.clone(), writer.flush()?);
         }
         self.store(commit)?;
         self.topics.values_mut().for_each(TopicWriter::committed);
@@ -214,8 +213,7 @@ impl TopicWriter {
         let mut partitions = Vec::with_capacity(count as usize);
         for (partition, end) in end.partitions.iter().enumerate() {
             let folder = folder.join(partition.to_string());
-            let bytes = log.settings().segment_bytes;
-            let (writer, cut) = SegmentWriter::open(folder.clone(), *end, bytes)?;
+            let (writer, cut) = SegmentWriter::open(folder.clone(), *end, log.settings())?;
             if cut > 0 {
                 log.count_cut(cut);
                 tracing::warn!(
@@ -285,11 +283,11 @@ impl TopicWriter {
         })
     }
 
-    fn flush(&mut self, sync: bool) -> Result<TopicEnd, LogError> {
+    fn flush(&mut self) -> Result<TopicEnd, LogError> {
         let mut end = self.end.clone();
         for (writer, end) in self.partitions.iter_mut().zip(&mut end.partitions) {
             if writer.is_dirty() {
-                *end = writer.flush(sync)?;
+                *end = writer.flush()?;
             }
         }
         self.end = end;
