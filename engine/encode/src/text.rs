@@ -122,9 +122,11 @@ impl TextEncoder {
     }
 
     fn tokens(&self, text: &str) -> Result<Vec<i64>, EncodeError> {
-        let text = text
-            .get(..text.floor_char_boundary(BYTES_AT_MOST))
-            .unwrap_or(text);
+        let mut end = BYTES_AT_MOST.min(text.len());
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let text = text.get(..end).unwrap_or(text);
         let encoding = self
             .tokenizer
             .encode_fast(text, true)

@@ -234,3 +234,46 @@ impl fmt::Display for DevicePreference {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn preferences_read_as_they_are_written() {
+        for text in ["auto", "cpu", "cuda:0", "cuda:3"] {
+            assert_eq!(text.parse::<DevicePreference>().unwrap().to_string(), text);
+        }
+        assert_eq!("cuda".parse(), Ok(DevicePreference::Cuda(0)));
+        for text in ["", "gpu", "cuda:", "cuda:-1", "CPU"] {
+            assert!(text.parse::<DevicePreference>().is_err(), "{text}");
+        }
+        let read: Result<DevicePreference, _> = serde_json::from_str("\"tpu\"");
+        assert!(
+            read.unwrap_err()
+                .to_string()
+                .contains("expected auto, cpu, cuda or cuda:N")
+        );
+    }
+
+    #[test]
+    fn every_choice_says_why() {
+        assert_eq!(choose(DevicePreference::Cpu).device, Device::Cpu);
+        for preference in [DevicePreference::Auto, DevicePreference::Cuda(7_000)] {
+            let choice = choose(preference);
+            let named = if choice.device.is_cuda() {
+                "cuda:"
+            } else {
+                "cpu: "
+            };
+            assert!(choice.reason.starts_with(named), "{}", choice.reason);
+        }
+        assert_eq!(choose(DevicePreference::Cuda(7_000)).device, Device::Cpu);
+    }
+
+    #[test]
+    fn an_explicit_precision_is_what_it_says() {
+        assert_eq!(Precision::F32.kind(Device::Cpu), Kind::Float);
+        assert_eq!(Precision::Bf16.kind(Device::Cpu), Kind::BFloat16);
+    }
+}
