@@ -1,0 +1,3 @@
+//! Models that give items their vectors from sequences of plays alone.
+
+pub mod sasrec;
