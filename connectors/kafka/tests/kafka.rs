@@ -146,6 +146,10 @@ fn records_and_input_offsets_are_committed_together_or_not_at_all() {
     sink.abort(Epoch(2)).unwrap();
     sink.begin(Epoch(2)).unwrap();
     sink.write(record(&output, b"1")).unwrap();
+    // Two records with their markers, and this one: once the broker has it, it is there.
+    let written = || segue_kafka::inspect(&on.settings, &output).unwrap()[0].end;
+    let asked = (0..1000).find(|_| written() >= Offset(5));
+    assert!(asked.is_some(), "{:?}", written());
     // Open, and so not to be seen; a reader to the end waits for it.
     let mut bounded = on.bounded(&output, 0);
     assert_eq!(numbers(&read_count(bounded.as_mut(), 1)), [0]);
