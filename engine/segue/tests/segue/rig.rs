@@ -1,0 +1,101 @@
+//! A simulated log, and the engine over it in this process.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use segue::commands::run::counting_recommenders;
+use segue::config::Config;
+use segue::input;
+use segue::pipeline::{self, Pipeline};
+use segue_flow::clock::MachineClock;
+use segue_flow::memory::memory_topic;
+use segue_flow::{Epoch, OffsetRange, OutRecord, Sink, SinkError};
+use segue_listen::Listen;
+use segue_recommend::stage::RunSummary;
+use segue_replay::InOrder;
+use segue_replay::simulate::{Simulator, SimulatorSettings};
+
+/// Topic, key, value.
+pub type Record = (String, Vec<u8>, Vec<u8>);
+
+/// Collects what is committed.
+#[derive(Default)]
+struct Collect {
+    open: Vec<Record>,
+    committed: Arc<Mutex<Vec<Record>>>,
+}
+
+impl Sink for Collect {
+    fn begin(&mut self, _: Epoch) -> Result<(), SinkError> {
+        self.open.clear();
+        Ok(())
+    }
+    fn write(&mut self, record: OutRecord<'_>) -> Result<(), SinkError> {
+        self.open.push((
+            record.topic.to_owned(),
+            record.key.unwrap_or_default().to_vec(),
+            record.value.unwrap_or_default().to_vec(),
+        ));
+        Ok(())
+    }
+    fn commit(&mut self, _: Epoch, _: &[OffsetRange]) -> Result<(), SinkError> {
+        self.committed.lock().unwrap().append(&mut self.open);
+        Ok(())
+    }
+    fn abort(&mut self, _: Epoch) -> Result<(), SinkError> {
+        self.open.clear();
+        Ok(())
+    }
+}
+
+/// The built-in configuration with everything under `folder`.
+pub fn config(folder: &std::path::Path) -> Config {
+    let mut config = Config::load(None).unwrap();
+    config.log.dir = folder.join("log");
+    config.log.sync = false;
+    config
+}
+
+/// `plays` simulated plays, in time order.
+pub fn listens(plays: usize) -> Vec<Listen> {
+    let settings = SimulatorSettings { seed: 7, ..SimulatorSettings::default() };
+    Simulator::new(settings).unwrap().take(plays).collect()
+}
+
+/// The engine over `listens` in this process: its summary and what it wrote, in order.
+pub fn in_process(config: &Config, listens: Vec<Listen>) -> (RunSummary, Vec<Record>) {
+    let lanes = config.stream.lanes;
+    let (sink, sources) = memory_topic(&config.stream.topic, lanes);
+    let clock = Arc::new(MachineClock::start());
+    let stop = Arc::new(AtomicBool::new(false));
+    let total = listens.len() as u64;
+    let stream = Box::new(InOrder::new(listens.into_iter(), Some(total)));
+    let delivery = input::delivery(config, lanes);
+    let replay =
+        input::spawn(stream, delivery, Box::new(sink), clock.clone(), stop.clone()).unwrap();
+    let collect = Collect::default();
+    let committed = collect.committed.clone();
+    let summary = pipeline::run(Pipeline {
+        sources: sources.into_iter().map(|source| Box::new(source) as _).collect(),
+        sink: Box::new(collect),
+        lane: config.lane(),
+        sessions: config.session_rules(),
+        format: config.stream.format,
+        stage: config.stage(),
+        recommenders: counting_recommenders(),
+        curriculum: None,
+        encoder: None,
+        watcher: Box::new(()),
+        clock,
+        stop,
+    })
+    .unwrap();
+    replay.join().unwrap().unwrap();
+    let written = std::mem::take(&mut *committed.lock().unwrap());
+    (summary, written)
+}
+
+/// The records of one topic, in order.
+pub fn of_topic<'a>(records: &'a [Record], topic: &str) -> Vec<(&'a [u8], &'a [u8])> {
+    records.iter().filter(|r| r.0 == topic).map(|r| (&r.1[..], &r.2[..])).collect()
+}
