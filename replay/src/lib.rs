@@ -17,6 +17,7 @@
 
 mod batch;
 pub mod deliver;
+pub mod download;
 pub mod elements;
 pub mod error;
 pub mod file_sink;
@@ -32,6 +33,7 @@ pub mod progress;
 pub mod rejects;
 pub mod run;
 pub mod settings;
+pub mod simulate;
 pub mod state;
 pub mod stream;
 
@@ -45,4 +47,5 @@ pub use progress::{Bar, Progress, SendProgress};
 pub use rejects::{Reason, RejectCounts, Rejects};
 pub use run::{Replay, ReplayReport, ReplaySettings};
 pub use settings::{MergeSettings, ReadSettings};
+pub use simulate::{Lengths, Simulator, SimulatorSettings};
 pub use stream::{InOrder, ListenStream};
