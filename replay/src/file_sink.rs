@@ -6,8 +6,10 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use segue_flow::{Epoch, OffsetRange, OutRecord, Sink, SinkError};
+use segue_listen::ListenRef;
 use segue_listen::wire::{self, Decoded, Format};
-use segue_listen::{ListenRef, TrackKey};
+
+use crate::keys;
 
 /// zstd's default level.
 const ZSTD_LEVEL: i32 = 3;
@@ -250,7 +252,7 @@ pub fn write_row(listen: ListenRef<'_>, out: &mut Vec<u8>) {
     text(&listen.at.to_rfc3339());
     text("");
     text(listen.artist);
-    if TrackKey::from_names(listen.artist, listen.title) == listen.track {
+    if keys::from_names(listen.artist, listen.title) == listen.track {
         text("");
     } else {
         text(&listen.track.to_string());

@@ -4,11 +4,13 @@
 //!
 //! 1. [`inputs`]: which logs the named files and folders hold.
 //! 2. [`open`], [`lines`], [`elements`], [`iso`]: bytes, unpacked on the way, as rows.
-//! 3. [`formats`]: rows as listens; [`rejects`]: rows that are none.
+//! 3. [`formats`]: rows as listens ([`keys`]: which track); [`rejects`]: rows that are none.
 //! 4. [`merge`], [`ordered`]: one time order, in memory that does not grow with the log.
 //! 5. [`stream`], [`pace`], [`deliver`]: listens into a sink, keyed by user, in epochs, with
 //!    heartbeats; [`progress`]: how far it has come.
 //! 6. [`run`], [`state`]: all of it, from where it last stood.
+//! 7. [`file_sink`]: a file as the sink. [`download`]: the published log. [`simulate`]: a log where
+//!    there is none.
 //!
 //! This room does not know Kafka (it is given a [`segue_flow::Sink`]), sessions or models. It drops
 //! nothing that is a listen: duplicates and disorder are the engine's to judge.
@@ -24,6 +26,7 @@ pub mod file_sink;
 pub mod formats;
 pub mod inputs;
 pub mod iso;
+pub mod keys;
 pub mod lines;
 pub mod merge;
 pub mod open;

@@ -5,11 +5,12 @@
 use std::io::Read;
 use std::ops::ControlFlow;
 
-use segue_listen::{ListenRef, TrackKey};
+use segue_listen::ListenRef;
 
 use super::{Reading, Visit};
 use crate::error::ReplayError;
 use crate::iso::{self, BadTime};
+use crate::keys;
 use crate::lines::{Line, Lines};
 use crate::open::input_error;
 use crate::rejects::Reason;
@@ -31,11 +32,7 @@ pub fn parse(row: &[u8]) -> Result<ListenRef<'_>, Reason> {
         BadTime::Unreadable => Reason::BadTime,
         BadTime::Implausible => Reason::ImplausibleTime,
     })?;
-    let track = match TrackKey::from_mbid(mbid) {
-        Some(track) => track,
-        None if artist.is_empty() && title.is_empty() => return Err(Reason::NoTrack),
-        None => TrackKey::from_names(artist, title),
-    };
+    let track = keys::of(mbid, artist, title).ok_or(Reason::NoTrack)?;
     Ok(ListenRef {
         user,
         track,
@@ -98,6 +95,8 @@ pub fn read<R: Read>(
 
 #[cfg(test)]
 mod tests {
+    use segue_listen::TrackKey;
+
     use super::*;
     use proptest::prelude::*;
 

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::json::Lenient;
 use super::{Reading, Visit};
 use crate::error::ReplayError;
+use crate::keys;
 use crate::lines::{Line, Lines};
 use crate::open::input_error;
 use crate::rejects::Reason;
@@ -135,15 +136,14 @@ fn parse(
     ]
     .iter()
     .find_map(|mbid| TrackKey::from_mbid(mbid.text()));
-    let key = match key {
+    let track = match key {
         Some(key) => key,
-        None if artist.is_empty() && title.is_empty() => return Err(Reason::NoTrack),
-        None => TrackKey::from_names(artist, title),
+        None => keys::of("", artist, title).ok_or(Reason::NoTrack)?,
     };
     let length = info.duration_ms.span(1.0).or(info.duration.span(1_000.0));
     Ok(visit(ListenRef {
         user,
-        track: key,
+        track,
         artist,
         title,
         at,

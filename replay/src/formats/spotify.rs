@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::ops::ControlFlow;
 
-use segue_listen::{EventTime, ListenRef, Span, TrackKey};
+use segue_listen::{EventTime, ListenRef, Span};
 use serde::Deserialize;
 
 use super::json::Lenient;
@@ -12,6 +12,7 @@ use super::{Reading, Visit};
 use crate::elements::{Element, Elements};
 use crate::error::ReplayError;
 use crate::iso::{self, BadTime};
+use crate::keys;
 use crate::open::input_error;
 use crate::rejects::Reason;
 
@@ -85,15 +86,13 @@ fn parse(
         title => title.text(),
     };
     let artist = row.master_metadata_album_artist_name.text();
-    if artist.is_empty() && title.is_empty() {
-        return Err(Reason::NoTrack);
-    }
+    let track = keys::of("", artist, title).ok_or(Reason::NoTrack)?;
     let played = row.ms_played.span(1.0);
     let start = end.minus(played.unwrap_or(Span::ZERO)).millis();
     let at = EventTime::plausible(start).map_err(|_| Reason::ImplausibleTime)?;
     Ok(visit(ListenRef {
         user,
-        track: TrackKey::from_names(artist, title),
+        track,
         artist,
         title,
         at,

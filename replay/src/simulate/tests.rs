@@ -1,5 +1,7 @@
 use std::collections::{HashMap, HashSet};
 
+use segue_listen::TrackKey;
+
 use super::*;
 use crate::file_sink::write_row;
 

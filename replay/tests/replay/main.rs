@@ -1,9 +1,10 @@
-//! `bad_input`: what is wrong with a file is said with its name, line and remedy. `resume`: a replay
+//! `file`: what a file sink writes, the readers read. `bad_input`: what is wrong with a file is said with its name, line and remedy. `resume`: a replay
 //! that stops and goes on writes what one that runs through writes. `real`: the logs of
 //! `../shared/data`, counted; skipped where they are absent.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod bad_input;
+mod file;
 mod real;
 mod resume;
 mod sinks;
