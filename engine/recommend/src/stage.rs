@@ -27,9 +27,10 @@ use segue_flow::{Epoch, OffsetRange};
 use segue_listen::UserId;
 use segue_sessions::{PlayUpdate, Update};
 
+use crate::ladder::{Budget, Ladder};
 use crate::listeners::{Chunk, Listeners, PlayEvent};
 use crate::prequential::Prequential;
-use crate::recommender::Ranking;
+use crate::recommender::Recommender;
 
 pub use content::Content;
 pub use parts::{Curriculum, EncoderLink, EngineError, Parts, RunSummary, StageSettings, Watcher};
@@ -45,6 +46,8 @@ pub struct RecommendStage {
     user_names: hashbrown::HashMap<UserId, Box<str>>,
     content: Content,
     warm_up: Option<warm_up::WarmUp>,
+    /// Without recommenders there is none: nothing is measured, nothing answered.
+    ladder: Option<Ladder>,
     chunk: Chunk,
     /// The newest play of each listener of the epoch, in order of their first one in it.
     asked: Vec<(UserId, PlayUpdate)>,
@@ -77,6 +80,7 @@ impl RecommendStage {
             user_names: hashbrown::HashMap::new(),
             content: Content::new(dimensions),
             warm_up: parts.curriculum.take().map(warm_up::WarmUp::new),
+            ladder: None,
             chunk: Chunk::new(),
             asked: Vec::new(),
             asked_at: hashbrown::HashMap::new(),
@@ -92,7 +96,8 @@ impl RecommendStage {
             parts,
         };
         if stage.warm_up.is_none() {
-            stage.set_up_evaluation()?;
+            let recommenders = std::mem::take(&mut stage.parts.recommenders);
+            stage.set_up_ladder(recommenders)?;
         }
         Ok(stage)
     }
@@ -209,6 +214,7 @@ impl RecommendStage {
             durations_estimated: self.parts.durations.published().current().known() as u64,
             prequential: self.prequential.map(|p| p.report()),
             losses: self.losses,
+            rungs: self.ladder.map_or_else(Vec::new, |ladder| ladder.report()),
         })
     }
 
@@ -302,84 +308,78 @@ impl RecommendStage {
     }
 
     fn measure_and_learn(&mut self) -> Result<(), EngineError> {
-        if self.chunk.is_empty() || self.parts.recommenders.is_empty() {
-            self.chunk.clear();
+        if self.chunk.is_empty() {
             return Ok(());
         }
-        let examples = self.chunk.examples();
-        let asks = self.chunk.asks();
-        let mut columns = Vec::with_capacity(self.parts.recommenders.len());
-        for recommender in &mut self.parts.recommenders {
-            let mut ranks = Vec::with_capacity(asks.len());
-            recommender.rank_of(&asks, self.chunk.actual(), &mut ranks)?;
-            columns.push(ranks);
-        }
-        if let Some(prequential) = &mut self.prequential {
-            let columns: Vec<&[Option<u32>]> = columns.iter().map(Vec::as_slice).collect();
-            prequential.record(self.chunk.facts(), &columns)?;
-        }
-        for recommender in &mut self.parts.recommenders {
-            let report = recommender.learn(self.epoch, &examples)?;
-            if let Some(loss) = report.loss {
-                self.losses
-                    .push((recommender.name().to_owned(), self.epoch.0, loss));
+        if let Some(ladder) = &mut self.ladder {
+            let examples = self.chunk.examples();
+            let asks = self.chunk.asks();
+            let mut columns = Vec::new();
+            let unmeasured = &self.settings.unmeasured;
+            for recommender in ladder
+                .recommenders()
+                .filter(|r| is_measured(*r, unmeasured))
+            {
+                let mut ranks = Vec::with_capacity(asks.len());
+                recommender.rank_of(&asks, self.chunk.actual(), &mut ranks)?;
+                columns.push(ranks);
+            }
+            if let Some(prequential) = &mut self.prequential {
+                let columns: Vec<&[Option<u32>]> = columns.iter().map(Vec::as_slice).collect();
+                prequential.record(self.chunk.facts(), &columns)?;
+            }
+            for (name, report) in ladder.learn(self.epoch, &examples)? {
+                if let Some(loss) = report.loss {
+                    self.losses.push((name.to_owned(), self.epoch.0, loss));
+                }
             }
         }
-        drop((examples, asks));
         self.chunk.clear();
         Ok(())
     }
 
     fn admit(&mut self) -> Result<(), EngineError> {
-        let admitted = self.content.to_admit();
-        if !admitted.is_empty() {
-            for recommender in &mut self.parts.recommenders {
-                recommender.admit(&admitted)?;
+        if let Some(ladder) = &mut self.ladder {
+            let admitted = self.content.to_admit();
+            if !admitted.is_empty() {
+                ladder.admit(&admitted)?;
             }
         }
-        drop(admitted);
         self.content.admitted();
         Ok(())
     }
 
-    /// Answers every listener of the epoch once, after their newest play. The first recommender that
-    /// can, does; one that fails is passed over and said so.
+    /// Answers every listener of the epoch once, after their newest play.
     fn answer(&mut self) -> Result<(), EngineError> {
         let asked = std::mem::take(&mut self.asked);
         self.asked_at.clear();
-        if self.settings.top > 0 && !asked.is_empty() {
+        if let Some(ladder) = &mut self.ladder
+            && self.settings.top > 0
+            && !asked.is_empty()
+        {
             let asks: Vec<_> = asked
                 .iter()
                 .map(|(user, _)| self.listeners.ask(*user))
                 .collect();
-            let mut rankings: Vec<Ranking> = Vec::new();
-            let mut by = None;
-            for recommender in &mut self.parts.recommenders {
-                match recommender.recommend(&asks, self.settings.top, &mut rankings) {
-                    Ok(()) => {
-                        by = Some((recommender.name(), recommender.tier()));
-                        break;
-                    }
-                    Err(error) => tracing::warn!(%error, "falling to the next tier"),
-                }
+            let mut answers = Vec::with_capacity(asks.len());
+            let clock = &*self.parts.clock;
+            let now = || clock.now();
+            let budget = match self.settings.answer_within {
+                Some(limit) if !self.settings.exact => Budget::Within { limit, now: &now },
+                _ => Budget::Unlimited,
+            };
+            ladder.recommend(&asks, self.settings.top, &budget, &mut answers)?;
+            for ((user, play), answer) in asked.iter().zip(&answers) {
+                let user = name_of(&self.user_names, *user);
+                let tracks = self.content.described(&answer.ranking);
+                let key = self.content.key(play.track);
+                let by = (answer.recommender, answer.tier);
+                let prediction = Prediction::new(user, key, play.at, self.epoch, by);
+                self.records
+                    .prediction(&mut *self.parts.sink, prediction, tracks)?;
+                names::count_for(Name::Predictions, "recommender", answer.recommender, 1);
             }
-            if let Some((name, tier)) = by {
-                for ((user, play), ranking) in asked.iter().zip(&rankings) {
-                    let user = name_of(&self.user_names, *user);
-                    let tracks = self.content.described(ranking);
-                    let key = self.content.key(play.track);
-                    let prediction = Prediction::new(user, key, play.at, self.epoch, name, tier);
-                    self.records
-                        .prediction(&mut *self.parts.sink, prediction, tracks)?;
-                }
-                self.predictions += rankings.len() as u64;
-                names::count_for(
-                    Name::Predictions,
-                    "recommender",
-                    name,
-                    rankings.len() as u64,
-                );
-            }
+            self.predictions += answers.len() as u64;
         }
         let now = self.parts.clock.now();
         for (read_at, plays) in self.waiting.drain(..) {
@@ -398,16 +398,27 @@ impl RecommendStage {
         self.parts.watcher.teaching(true);
         self.settings.train_plays = self.tally.plays;
         let (curriculum, log) = warm_up.finish(&self.user_names);
-        self.parts.recommenders = curriculum.teach(&log, &self.content)?;
+        let recommenders = curriculum.teach(&log, &self.content)?;
         self.parts.watcher.teaching(false);
         self.waiting.clear();
-        self.set_up_evaluation()?;
+        self.set_up_ladder(recommenders)?;
         // Everything that was seen is in the catalogue from the first measured play on.
         self.barrier()
     }
 
-    fn set_up_evaluation(&mut self) -> Result<(), EngineError> {
-        let names: Vec<&str> = self.parts.recommenders.iter().map(|r| r.name()).collect();
+    fn set_up_ladder(
+        &mut self,
+        recommenders: Vec<Box<dyn Recommender>>,
+    ) -> Result<(), EngineError> {
+        if recommenders.is_empty() {
+            return Ok(());
+        }
+        let unmeasured = &self.settings.unmeasured;
+        let names: Vec<&str> = recommenders
+            .iter()
+            .filter(|r| is_measured(&***r, unmeasured))
+            .map(|r| r.name())
+            .collect();
         let compare: Vec<(&str, &str)> = self
             .settings
             .compare
@@ -416,8 +427,13 @@ impl RecommendStage {
             .collect();
         let settings = self.settings.prequential;
         self.prequential = Some(Prequential::new(&names, &compare, settings)?);
+        self.ladder = Some(Ladder::new(recommenders)?);
         Ok(())
     }
+}
+
+fn is_measured(recommender: &dyn Recommender, unmeasured: &[String]) -> bool {
+    unmeasured.iter().all(|name| name != recommender.name())
 }
 
 /// A listener's name in the log.

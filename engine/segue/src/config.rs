@@ -24,7 +24,7 @@ pub const SHIPPED: &str = include_str!("../../../config/segue.toml");
 
 /// What a user may set.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Everything random follows from it.
     pub seed: u64,
@@ -127,6 +127,10 @@ pub struct Recommend {
     pub exact: bool,
     /// Tracks in a prediction; 0 writes none.
     pub top: usize,
+    /// How long the answers of an epoch may take, about, before cheaper recommenders take over; 0: as
+    /// long as the best one needs. Without effect where `exact` is set.
+    #[serde(with = "humantime_serde")]
+    pub answer_within: Duration,
     /// The share of a log that models are trained on before the evaluation begins, in [0, 1).
     pub train_share: f64,
     /// The evaluation.
@@ -141,6 +145,7 @@ impl Default for Recommend {
             epoch: 512,
             exact: true,
             top: 10,
+            answer_within: Duration::from_millis(500),
             train_share: 0.5,
             prequential: PrequentialSettings::default(),
             topics: Topics::default(),
@@ -230,6 +235,8 @@ impl Config {
             topics: self.recommend.topics.clone(),
             format: self.stream.format,
             prequential: self.recommend.prequential,
+            answer_within: Some(self.recommend.answer_within).filter(|limit| !limit.is_zero()),
+            unmeasured: Vec::new(),
             compare: Vec::new(),
         }
     }

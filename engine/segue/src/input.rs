@@ -71,11 +71,16 @@ pub fn read_files(
     })
 }
 
-/// A log of `plays` plays that the simulator makes as it goes.
+/// More days than the plays need on average: listeners are not punctual.
+const SPARE_DAYS: f64 = 1.3;
+
+/// A log of `plays` plays that the simulator makes as it goes, over as many days as that takes.
 ///
 /// # Errors
 /// Settings that make no sense.
-pub fn simulate(settings: SimulatorSettings, plays: u64) -> Result<OrderedLog> {
+pub fn simulate(mut settings: SimulatorSettings, plays: u64) -> Result<OrderedLog> {
+    let per_day = f64::from(settings.users) * settings.plays_per_user_per_day;
+    settings.days = (plays as f64 / per_day.max(f64::MIN_POSITIVE) * SPARE_DAYS).ceil() as u32 + 2;
     let description = format!(
         "the simulator (seed {}, {} listeners, {} tracks)",
         settings.seed, settings.users, settings.tracks

@@ -13,6 +13,7 @@ use segue_listen::wire::Format;
 use serde::Serialize;
 
 use super::{Content, StreamTally, Topics};
+use crate::ladder::RungReport;
 use crate::prequential::{PrequentialError, PrequentialReport, PrequentialSettings};
 use crate::recommender::{RecommendError, Recommender};
 use crate::training::TrainingLog;
@@ -35,6 +36,12 @@ pub struct StageSettings {
     pub format: Format,
     /// The evaluation.
     pub prequential: PrequentialSettings,
+    /// How long the answers of an epoch may take, about; `None`: as long as the first rung needs.
+    /// In exact mode there is no limit whatever it says here.
+    pub answer_within: Option<Duration>,
+    /// Recommenders that only answer and are not evaluated: their ranks of a whole catalogue cost
+    /// too much, or say nothing.
+    pub unmeasured: Vec<String>,
     /// Pairs of recommenders whose difference is reported, first − second.
     pub compare: Vec<(String, String)>,
 }
@@ -81,7 +88,8 @@ impl Watcher for () {
 
 /// What does the work.
 pub struct Parts {
-    /// Ranks tracks; the first one that can answers. With a curriculum, it brings its own instead.
+    /// Rank tracks, from the dearest to the cheapest: the ladder. With a curriculum, it brings its
+    /// own instead.
     pub recommenders: Vec<Box<dyn Recommender>>,
     /// Teaches them on the first part of the log.
     pub curriculum: Option<Box<dyn Curriculum>>,
@@ -147,4 +155,6 @@ pub struct RunSummary {
     pub prequential: Option<PrequentialReport>,
     /// Mean losses of online learning: (recommender, epoch, loss).
     pub losses: Vec<(String, u64, f32)>,
+    /// Who answered how often.
+    pub rungs: Vec<RungReport>,
 }

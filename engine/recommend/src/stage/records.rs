@@ -62,14 +62,14 @@ pub struct Prediction<'a> {
 }
 
 impl<'a> Prediction<'a> {
-    /// The answer after a play of `track` at `at`, under the parameters of `epoch`.
+    /// The answer after a play of `track` at `at`, under the parameters of `epoch`,
+    /// by a recommender of a tier.
     pub fn new(
         user: &'a str,
         track: Option<TrackKey>,
         at: EventTime,
         epoch: Epoch,
-        recommender: &'a str,
-        tier: Tier,
+        (recommender, tier): (&'a str, Tier),
     ) -> Self {
         Self {
             v: 1,

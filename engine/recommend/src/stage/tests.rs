@@ -134,6 +134,8 @@ fn run(script: Vec<Line>, lane_batch: usize) -> (RunSummary, Vec<Record>) {
         topics: Topics::default(),
         format: Format::Json,
         prequential: PrequentialSettings::default(),
+        answer_within: None,
+        unmeasured: Vec::new(),
         compare: vec![(
             "sequential-rules".to_owned(),
             "personal-most-pop".to_owned(),

@@ -3,17 +3,18 @@
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use segue_flow::Sink;
 use segue_log::Log;
-use segue_replay::download::{self, DownloadSettings};
+use segue_replay::download::{self, Consent, Dataset};
 use segue_replay::file_sink::FileSink;
 use segue_replay::{Bar, DeliverySettings, Inputs, Pace, Replay, ReplaySettings};
 
 use crate::config::Config;
-use crate::shutdown;
+use crate::{shutdown, watch};
 
 /// `segue replay`.
 #[derive(Debug, Args)]
@@ -102,16 +103,13 @@ impl ReplayCommand {
     /// # Errors
     /// Whatever stops it; what was committed stays so.
     pub fn run(&self, config: &Config) -> Result<()> {
+        let stop = shutdown::on_signal()?;
         if let Some(Published::LastFm1k) = self.download {
-            let settings = DownloadSettings::default();
-            let file = download::lastfm_1k(&self.folder, self.accept_licence, &settings)?;
-            println!("{}", file.display());
-            return Ok(());
+            return self.fetch(&Dataset::lastfm_1k(), &stop);
         }
         if self.inputs.is_empty() {
             bail!("nothing to replay: name files or folders (segue replay --help)");
         }
-        let stop = shutdown::on_signal()?;
         let inputs = Inputs::find(&self.inputs)?;
         let (mut sink, partitions) = self.open(config)?;
         let mut read = config.read.clone();
@@ -147,6 +145,19 @@ impl ReplayCommand {
             ),
             None => println!("stopped before anything was written"),
         }
+        Ok(())
+    }
+
+    fn fetch(&self, dataset: &Dataset, stop: &AtomicBool) -> Result<()> {
+        println!("{}", dataset.notice);
+        let consent = if self.accept_licence { Consent::Given } else { Consent::Missing };
+        let bar = watch::bar(0, "download");
+        let file = download::download(dataset, &self.folder, consent, stop, &mut |progress| {
+            bar.set_length(progress.total.unwrap_or(progress.bytes));
+            bar.set_position(progress.bytes);
+        })?;
+        bar.finish();
+        println!("{}", file.display());
         Ok(())
     }
 

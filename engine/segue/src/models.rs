@@ -1,0 +1,235 @@
+//! Device, encoder, and what is taught on the first part of a log: the far side of the wall, as the
+//! binary puts it together.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use segue_catalog::encoder::Encoder;
+use segue_e4srec::item_encoders::SasRec;
+use segue_e4srec::settings::SasRecSettings;
+use segue_encode::text::TextEncoder;
+use segue_flow::clock::WallClock;
+use segue_listen::TrackKey;
+use segue_nn::device::{self, DeviceChoice, DevicePreference, Precision};
+use segue_recommend::popularity::PersonalMostPop;
+use segue_recommend::recommender::{RecommendError, Recommender};
+use segue_recommend::rules::SequentialRules;
+use segue_recommend::stage::{Content, Curriculum};
+use segue_recommend::training::{Progress, TrainingLog};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::report::data::{Adapter, Curve, Headline, Phase};
+use crate::watch;
+
+/// `[models]`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ModelSettings {
+    /// `auto`, `cpu`, `cuda` or `cuda:1`.
+    pub device: DevicePreference,
+    /// Threads that one CPU operation is spread over; 0: one per core.
+    pub threads: usize,
+    /// What models compute in: `auto` (bf16 where the device multiplies it natively), `f32`, `bf16`.
+    pub precision: Precision,
+    /// The folder of pretrained weights; empty: $SEGUE_MODELS, else `.models`.
+    pub folder: PathBuf,
+    /// Tracks that are encoded at once.
+    pub encoder_batch: usize,
+    /// The item encoder.
+    pub sasrec: SasRecSettings,
+}
+
+impl Default for ModelSettings {
+    fn default() -> Self {
+        Self {
+            device: DevicePreference::Auto,
+            threads: 0,
+            precision: Precision::Auto,
+            folder: PathBuf::new(),
+            encoder_batch: 128,
+            sasrec: SasRecSettings::default(),
+        }
+    }
+}
+
+/// What the training leaves for the report.
+#[derive(Clone, Debug, Default)]
+pub struct Taught {
+    /// The device, in words.
+    pub device: String,
+    /// Why this one.
+    pub reason: String,
+    /// Threads of the models.
+    pub threads: usize,
+    /// What was trained and for how long.
+    pub phases: Vec<Phase>,
+    /// Training curves.
+    pub training: Vec<Curve>,
+    /// Published adapters.
+    pub adapters: Vec<Adapter>,
+}
+
+impl Taught {
+    /// The training curves and those of online learning.
+    pub fn curves(&self, online: &[(String, u64, f32)]) -> Vec<Curve> {
+        let mut curves = self.training.clone();
+        for (model, epoch, loss) in online {
+            let point = (*epoch, f64::from(*loss));
+            let known = |c: &&mut Curve| c.model == *model && c.name == ONLINE_LOSS;
+            match curves.iter_mut().find(known) {
+                Some(curve) => curve.points.push(point),
+                None => curves.push(Curve {
+                    model: model.clone(),
+                    name: ONLINE_LOSS.to_owned(),
+                    points: vec![point],
+                }),
+            }
+        }
+        curves
+    }
+}
+
+const ONLINE_LOSS: &str = "online loss by epoch";
+
+/// The device, chosen, and where weights are.
+#[derive(Debug)]
+pub struct Models {
+    choice: DeviceChoice,
+    threads: usize,
+    folder: PathBuf,
+}
+
+impl Models {
+    /// Chooses the device; must come before the first tensor.
+    ///
+    /// # Errors
+    /// The folder of weights is not there.
+    pub fn load(config: &Config) -> Result<Self> {
+        let choice = device::choose(config.models.device);
+        let threads = (config.models.threads > 0).then_some(config.models.threads);
+        let threads = device::limit_threads(threads);
+        let folder = match config.models.folder.as_os_str().is_empty() {
+            false => config.models.folder.clone(),
+            true => std::env::var_os("SEGUE_MODELS").map_or_else(|| ".models".into(), PathBuf::from),
+        };
+        if !folder.is_dir() {
+            anyhow::bail!("{}: no pretrained weights there; run `make setup`", folder.display());
+        }
+        Ok(Self { choice, threads, folder })
+    }
+
+    /// The device and why, in one line.
+    pub fn reason(&self) -> &str {
+        &self.choice.reason
+    }
+
+    /// The text encoder and how many tracks it is given at once.
+    ///
+    /// # Errors
+    /// Weights that are missing or torn, by file.
+    pub fn encoder(&self, config: &Config) -> Result<(Box<dyn Encoder>, usize)> {
+        let folder = self.folder.join("minilm");
+        let encoder = TextEncoder::load(&folder, self.choice.device, config.models.precision)
+            .context("the text encoder cannot be loaded; run `make setup`")?;
+        Ok((Box::new(encoder), config.models.encoder_batch))
+    }
+
+    /// What is taught on the first part of the log.
+    ///
+    /// # Errors
+    /// Weights that are missing or torn, settings that make no sense.
+    pub fn curriculum(
+        self,
+        config: &Config,
+        clock: Arc<dyn WallClock>,
+        taught: Arc<Mutex<Taught>>,
+    ) -> Result<Box<dyn Curriculum>> {
+        let mut sasrec = config.models.sasrec.clone();
+        sasrec.seed = config.seed;
+        sasrec.check()?;
+        if let Ok(mut taught) = taught.lock() {
+            taught.device = format!("{:?}", self.choice.device);
+            taught.reason = self.choice.reason.clone();
+            taught.threads = self.threads;
+        }
+        Ok(Box::new(Lessons { models: self, sasrec, clock, taught }))
+    }
+}
+
+/// Pairs whose difference is reported.
+pub fn comparisons() -> Vec<(String, String)> {
+    [("sequential-rules", "personal-most-pop")]
+        .map(|(one, other)| (one.to_owned(), other.to_owned()))
+        .to_vec()
+}
+
+/// The pair that the report leads with.
+pub fn headline() -> Option<Headline> {
+    None
+}
+
+struct Lessons {
+    models: Models,
+    sasrec: SasRecSettings,
+    clock: Arc<dyn WallClock>,
+    taught: Arc<Mutex<Taught>>,
+}
+
+/// A bar over training steps, and the curve of what is said beside it.
+struct TrainingBar {
+    bar: indicatif::ProgressBar,
+}
+
+impl Progress for TrainingBar {
+    fn step(&mut self, done: u64, total: u64, note: &str) {
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+        self.bar.set_message(note.to_owned());
+    }
+}
+
+impl Lessons {
+    /// Times a lesson and notes it for the report.
+    fn lesson<T>(
+        &self,
+        name: &'static str,
+        lesson: impl FnOnce(&mut TrainingBar) -> Result<(T, u64), RecommendError>,
+    ) -> Result<T, RecommendError> {
+        let begun = self.clock.now();
+        let mut bar = TrainingBar { bar: watch::bar(0, name) };
+        let (outcome, examples) = lesson(&mut bar)?;
+        bar.bar.finish();
+        let seconds = self.clock.now().saturating_sub(begun).as_secs_f64();
+        let phase = Phase {
+            name: format!("train {name}"),
+            seconds,
+            amount: Some((examples, "examples".to_owned())),
+        };
+        self.taught.lock().unwrap_or_else(PoisonError::into_inner).phases.push(phase);
+        Ok(outcome)
+    }
+}
+
+impl Curriculum for Lessons {
+    fn teach(
+        self: Box<Self>,
+        log: &TrainingLog,
+        content: &Content,
+    ) -> Result<Vec<Box<dyn Recommender>>, RecommendError> {
+        let tracks = content.all();
+        let keys: Vec<TrackKey> = tracks.iter().map(|track| track.key).collect();
+        let device = self.models.choice.device;
+        let sasrec = self.lesson("sasrec", |bar| {
+            let (model, report) = SasRec::fit(log, &keys, &self.sasrec, device, bar)
+                .map_err(|error| error.of("sasrec"))?;
+            Ok((model, report.examples))
+        })?;
+        let mut favourites = PersonalMostPop::new();
+        favourites.train(log);
+        let mut rules = SequentialRules::default();
+        rules.train(log);
+        Ok(vec![Box::new(sasrec), Box::new(rules), Box::new(favourites)])
+    }
+}
