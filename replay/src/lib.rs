@@ -9,7 +9,7 @@
 //! 5. [`stream`], [`pace`], [`deliver`]: listens into a sink, keyed by user, in epochs, with
 //!    heartbeats; [`progress`]: how far it has come.
 //! 6. [`run`], [`state`]: all of it, from where it last stood.
-//! 7. [`file_sink`]: a file as the sink. [`download`]: the published log. [`simulate`]: a log where
+//! 7. [`file_sink`]: a file as the sink. [`mod@download`]: the published log. [`simulate`]: a log where
 //!    there is none.
 //!
 //! This room does not know Kafka (it is given a [`segue_flow::Sink`]), sessions or models. It drops
@@ -41,6 +41,7 @@ pub mod state;
 pub mod stream;
 
 pub use deliver::{Delivered, Delivery, DeliverySettings, Outcome};
+pub use download::{Consent, Dataset, DownloadError, DownloadProgress, download};
 pub use error::ReplayError;
 pub use file_sink::FileSink;
 pub use inputs::Inputs;
@@ -51,4 +52,5 @@ pub use rejects::{Reason, RejectCounts, Rejects};
 pub use run::{Replay, ReplayReport, ReplaySettings};
 pub use settings::{MergeSettings, ReadSettings};
 pub use simulate::{Lengths, Simulator, SimulatorSettings};
+pub use state::{Standing, StateFile};
 pub use stream::{InOrder, ListenStream};

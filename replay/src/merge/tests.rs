@@ -108,3 +108,20 @@ fn settings_that_make_no_sense_are_named() {
         assert!(error.contains(key), "{error}");
     }
 }
+
+#[test]
+fn temporary_files_have_no_name_to_leave_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = MergeSettings {
+        temp_dir: Some(folder.path().to_owned()),
+        ..small(2)
+    };
+    let mut sorter = Sorter::new(&settings).unwrap();
+    for arrival in 0..20 {
+        sorter
+            .push(&listen(1, 5, arrival, 5_000).borrowed())
+            .unwrap();
+    }
+    assert!(!sorter.levels.is_empty(), "something was spilled");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}

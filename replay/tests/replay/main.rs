@@ -1,13 +1,21 @@
-//! `file`: what a file sink writes, the readers read. `bad_input`: what is wrong with a file is said with its name, line and remedy. `resume`: a replay
-//! that stops and goes on writes what one that runs through writes. `real`: the logs of
-//! `../shared/data`, counted; skipped where they are absent.
+//! - `allocations`: none per row, and memory that does not grow with the log.
+//! - `bad_input`: what is wrong with a file is said with its name, line and remedy.
+//! - `file`: what a file sink writes, the readers read.
+//! - `real`: the logs of `../shared/data`, counted (skipped where they are absent), and rows in the
+//!   forms of other players.
+//! - `resume`: a replay that stops and goes on writes what one that runs through writes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod allocations;
 mod bad_input;
+mod counting;
 mod file;
 mod real;
 mod resume;
 mod sinks;
+
+#[global_allocator]
+static ALLOCATOR: counting::Counting = counting::Counting;
 
 use std::io::Write;
 use std::ops::ControlFlow;
