@@ -10,6 +10,7 @@ use segue_listen::ListenRef;
 use segue_listen::wire::{self, Decoded, Format};
 
 use crate::keys;
+use crate::torn::{Packing, whole_frames, whole_lines};
 
 /// zstd's default level.
 const ZSTD_LEVEL: i32 = 3;
@@ -20,13 +21,6 @@ enum Form {
     JsonLines,
     MessagePack,
     LastFm,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Packing {
-    Plain,
-    Gzip,
-    Zstd,
 }
 
 /// A file of listens. Heartbeats are left out: the order of the listens says the same.
@@ -52,15 +46,31 @@ impl FileSink {
         Self::open(path, File::options().write(true).create_new(true))
     }
 
-    /// A file that is written on, or a new one: for a replay that goes on where it stopped.
+    /// A file that is written on, or a new one: for a replay that goes on where it stopped. An epoch
+    /// that was being written when the process died is cut off first, except in a plain `.msgpack`,
+    /// whose values cannot be told apart from behind.
     ///
     /// # Errors
-    /// As [`FileSink::create`], but for a file that exists.
+    /// As [`FileSink::create`], but for a file that exists; a file that is damaged before its end.
     pub fn append(path: &Path) -> Result<Self, SinkError> {
-        Self::open(
-            path,
-            File::options().write(true).create(true).truncate(false),
-        )
+        let mut options = File::options();
+        let mut sink = Self::open(path, options.write(true).create(true).truncate(false))?;
+        let whole = match (sink.form, sink.packing) {
+            (Form::MessagePack, Packing::Plain) => Ok(sink.committed),
+            (_, Packing::Plain) => whole_lines(path),
+            (_, packing) => whole_frames(path, packing),
+        };
+        let whole = whole.map_err(|error| SinkError::Refused {
+            what: path.display().to_string(),
+            detail: format!("cannot be written on: {error}; name another file or remove it"),
+        })?;
+        if whole < sink.committed {
+            let cut = sink.committed - whole;
+            tracing::warn!(path = %path.display(), cut, "bytes of an unfinished epoch are cut off");
+        }
+        sink.committed = whole;
+        sink.rewind().map_err(|e| failed(path, &e))?;
+        Ok(sink)
     }
 
     fn open(path: &Path, options: &std::fs::OpenOptions) -> Result<Self, SinkError> {

@@ -39,6 +39,7 @@ pub mod settings;
 pub mod simulate;
 pub mod state;
 pub mod stream;
+mod torn;
 
 pub use deliver::{Delivered, Delivery, DeliverySettings, Outcome};
 pub use download::{Consent, Dataset, DownloadError, DownloadProgress, download};

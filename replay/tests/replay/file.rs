@@ -134,3 +134,37 @@ fn what_a_file_cannot_be_is_said() {
     let error = sink.write(record).unwrap_err().to_string();
     assert!(error.contains("application/msgpack"), "{error}");
 }
+
+#[test]
+fn an_epoch_that_was_cut_short_by_a_crash_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "log.tsv", log(3, 90).as_bytes());
+    for name in ["a.jsonl", "a.tsv", "a.jsonl.gz", "a.tsv.zst"] {
+        let path = folder.path().join(name);
+        replay_into(folder.path(), &mut FileSink::create(&path).unwrap());
+        let whole = std::fs::read(&path).unwrap();
+        for torn in [1, 7, 30] {
+            let mut bytes = whole.clone();
+            // Less than a line and less than a frame, as the file itself begins.
+            bytes.extend_from_slice(&whole[..torn]);
+            std::fs::write(&path, &bytes).unwrap();
+            drop(FileSink::append(&path).unwrap());
+            assert!(std::fs::read(&path).unwrap() == whole, "{name} {torn}");
+        }
+        drop(FileSink::append(&path).unwrap());
+        assert!(std::fs::read(&path).unwrap() == whole, "{name} is whole");
+    }
+    let path = folder.path().join("a.tsv.zst");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[20] ^= 0xff;
+    std::fs::write(&path, &bytes).unwrap();
+    let error = FileSink::append(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("a.tsv.zst") && error.contains("name another file"),
+        "{error}"
+    );
+    assert!(
+        std::fs::read(&path).unwrap() == bytes,
+        "nothing is thrown away"
+    );
+}
