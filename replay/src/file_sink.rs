@@ -6,10 +6,9 @@ use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use segue_flow::{Epoch, OffsetRange, OutRecord, Sink, SinkError};
-use segue_listen::ListenRef;
 use segue_listen::wire::{self, Decoded, Format};
+use segue_listen::{ListenRef, TrackKey};
 
-use crate::keys;
 use crate::torn::{Packing, whole_frames, whole_lines};
 
 /// zstd's default level.
@@ -262,7 +261,7 @@ pub fn write_row(listen: ListenRef<'_>, out: &mut Vec<u8>) {
     text(&listen.at.to_rfc3339());
     text("");
     text(listen.artist);
-    if keys::from_names(listen.artist, listen.title) == listen.track {
+    if TrackKey::from_names(listen.artist, listen.title) == listen.track {
         text("");
     } else {
         text(&listen.track.to_string());

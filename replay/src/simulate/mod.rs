@@ -18,14 +18,13 @@ mod words;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use segue_listen::{EventTime, Listen, Span};
+use segue_listen::{EventTime, Listen, Span, TrackKey};
 use serde::{Deserialize, Serialize};
 
 use self::catalogue::Catalogue;
 pub use self::completion::REAL_COMPLETION;
 use self::listener::Listener;
 use crate::error::ReplayError;
-use crate::keys;
 
 /// What listens say about lengths.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -223,7 +222,7 @@ impl Iterator for Simulator {
         };
         Some(Listen {
             user: format!("user_{:0width$}", number + 1, width = self.digits),
-            track: keys::from_names(&artist, &title),
+            track: TrackKey::from_names(&artist, &title),
             artist,
             title,
             at: EventTime::from_millis(second * 1_000),

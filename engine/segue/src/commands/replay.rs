@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use segue_flow::Sink;
+use segue_listen::wire::Format;
 use segue_log::Log;
 use segue_replay::download::{self, Consent, Dataset};
 use segue_replay::file_sink::FileSink;
@@ -111,7 +112,7 @@ impl ReplayCommand {
             bail!("nothing to replay: name files or folders (segue replay --help)");
         }
         let inputs = Inputs::find(&self.inputs)?;
-        let (mut sink, partitions) = self.open(config)?;
+        let (mut sink, partitions, format) = self.open(config)?;
         let mut read = config.read.clone();
         if let Some(rejects) = &self.rejects {
             read.rejects = Some(rejects.clone());
@@ -122,7 +123,7 @@ impl ReplayCommand {
             deliver: DeliverySettings {
                 topic: config.stream.topic.clone(),
                 partitions,
-                format: config.stream.format,
+                format,
                 pace: self.pace.0,
                 ..DeliverySettings::default()
             },
@@ -161,14 +162,16 @@ impl ReplayCommand {
         Ok(())
     }
 
-    fn open(&self, config: &Config) -> Result<(Box<dyn Sink>, u32)> {
+    /// The sink, its partitions, and how values are to be encoded for it.
+    fn open(&self, config: &Config) -> Result<(Box<dyn Sink>, u32, Format)> {
+        let format = config.stream.format;
         let topic = &config.stream.topic;
         match &self.to {
             Target::Log => {
                 let log = Log::open(&config.log)?;
                 log.ensure_topic(topic, config.stream.lanes)?;
                 let partitions = log.partitions(topic)?;
-                Ok((Box::new(log.sink("segue-replay")?), partitions))
+                Ok((Box::new(log.sink("segue-replay")?), partitions, format))
             }
             Target::File(path) => {
                 let sink = if self.resume.as_ref().is_some_and(|state| state.exists()) {
@@ -177,7 +180,8 @@ impl ReplayCommand {
                     FileSink::create(path)
                 };
                 let sink = sink.with_context(|| format!("--to {}", path.display()))?;
-                Ok((Box::new(sink), 1))
+                let format = sink.format();
+                Ok((Box::new(sink), 1, format))
             }
             #[cfg(feature = "kafka")]
             Target::Kafka => {
@@ -185,7 +189,7 @@ impl ReplayCommand {
                 topics::ensure_topic(&config.kafka, topic, config.stream.lanes)?;
                 let partitions = topics::partitions(&config.kafka, topic)?;
                 let sink = KafkaSink::open(&config.kafka, &Guarantee::Idempotent, None)?;
-                Ok((Box::new(sink), partitions))
+                Ok((Box::new(sink), partitions, format))
             }
             #[cfg(not(feature = "kafka"))]
             Target::Kafka => bail!("this build is without Kafka: build with --features kafka"),

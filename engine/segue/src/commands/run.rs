@@ -31,6 +31,9 @@ pub enum Backend {
     Log,
 }
 
+/// A source per lane, and the sink.
+type Ends = (Vec<Box<dyn Source>>, Box<dyn Sink>);
+
 /// `segue run`.
 #[derive(Debug, Args)]
 pub struct Run {
@@ -94,7 +97,7 @@ impl Run {
         })
     }
 
-    fn log(&self, config: &Config) -> Result<(Vec<Box<dyn Source>>, Box<dyn Sink>)> {
+    fn log(&self, config: &Config) -> Result<Ends> {
         use segue_log::Until;
         let log = Log::open(&config.log)?;
         let topic = &config.stream.topic;
@@ -115,7 +118,7 @@ impl Run {
     }
 
     #[cfg(feature = "kafka")]
-    fn kafka(&self, config: &Config) -> Result<(Vec<Box<dyn Source>>, Box<dyn Sink>)> {
+    fn kafka(&self, config: &Config) -> Result<Ends> {
         use segue_kafka::{Guarantee, KafkaSink, KafkaSource, Until, topics};
         let topic = &config.stream.topic;
         let partitions = topics::partitions(&config.kafka, topic)?;

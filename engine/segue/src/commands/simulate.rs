@@ -44,7 +44,7 @@ impl Simulate {
         let mut sink = FileSink::create(&self.to)
             .with_context(|| format!("{} cannot be written", self.to.display()))?;
         let delivery = DeliverySettings {
-            format: config.stream.format,
+            format: sink.format(),
             heartbeat_ms: 0,
             ..DeliverySettings::default()
         };
