@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use segue_catalog::encoder::Encoder;
-use segue_e4srec::item_encoders::SasRec;
+use segue_e4srec::ModelError;
+use segue_e4srec::item_encoders::sasrec::SasRec;
 use segue_e4srec::settings::SasRecSettings;
 use segue_encode::text::TextEncoder;
+use segue_flow::Remedy;
 use segue_flow::clock::WallClock;
 use segue_listen::TrackKey;
 use segue_nn::device::{self, DeviceChoice, DevicePreference, Precision};
@@ -223,8 +225,9 @@ impl Curriculum for Lessons {
         let device = self.models.choice.device;
         let sasrec = self.lesson("sasrec", |bar| {
             let (model, report) = SasRec::fit(log, &keys, &self.sasrec, device, bar)
-                .map_err(|error| error.of("sasrec"))?;
-            Ok((model, report.examples))
+                .map_err(|error| failed("sasrec", &error))?;
+            let examples = (log.plays.len() * report.epochs) as u64;
+            Ok((model, examples))
         })?;
         let mut favourites = PersonalMostPop::new();
         favourites.train(log);
@@ -232,4 +235,10 @@ impl Curriculum for Lessons {
         rules.train(log);
         Ok(vec![Box::new(sasrec), Box::new(rules), Box::new(favourites)])
     }
+}
+
+/// An error of a lesson, as the stage has it.
+fn failed(recommender: &'static str, error: &ModelError) -> RecommendError {
+    let detail = error.to_string();
+    RecommendError { recommender, detail, remedy: Remedy::Configure }
 }

@@ -80,7 +80,7 @@ impl Demo {
         let report = about.report(config, &summary, &seen, &taught, (read_in, took));
         json::write(&report, &folder.join("report.json"))?;
         html::write(&report, &folder.join("report.html"))?;
-        terminal::print(&report);
+        terminal::print(&report)?;
         println!("report: {}", folder.join("report.html").display());
         Ok(())
     }
