@@ -8,6 +8,19 @@ use std::collections::BTreeMap;
 
 use segue_listen::{EventTime, Span, Watermark};
 
+/// How many keys are told of before the first of them fires.
+const AHEAD: usize = 32;
+
+/// What the owner of the keys is told while time moves.
+#[derive(Clone, Copy, Debug)]
+pub enum Turn<'a> {
+    /// These fire next. Nothing is to be done, and what is returned is not looked at; but an owner
+    /// whose keys lie far apart in memory may ask for all of it at once.
+    Soon(&'a [(EventTime, u32)]),
+    /// This key fires: when is it to be asked again, if ever?
+    Now(u32),
+}
+
 /// Timers of keys that are dense addresses of their owner.
 #[derive(Clone, Debug)]
 pub struct Timers {
@@ -44,6 +57,18 @@ impl Timers {
     /// Fires what is due at `mark`, in order of (due time, key). `fire` gets the key and returns the
     /// time at which to ask again, if any.
     pub fn advance(&mut self, mark: Watermark, mut fire: impl FnMut(u32) -> Option<EventTime>) {
+        self.advance_by_turns(mark, |turn| match turn {
+            Turn::Soon(_) => None,
+            Turn::Now(key) => fire(key),
+        });
+    }
+
+    /// As [`Timers::advance`], with a word ahead.
+    pub fn advance_by_turns(
+        &mut self,
+        mark: Watermark,
+        mut turn: impl FnMut(Turn<'_>) -> Option<EventTime>,
+    ) {
         while let Some(mut first) = self.buckets.first_entry() {
             let bucket = *first.key();
             if bucket.saturating_mul(self.width) > mark.time().millis() {
@@ -53,12 +78,16 @@ impl Timers {
             first.remove();
             timers.sort_unstable();
             let due = timers.partition_point(|(due, _)| *due <= mark.time());
-            for (_, key) in timers.drain(..due) {
-                self.armed -= 1;
-                if let Some(again) = fire(key) {
-                    self.arm(again, key);
+            for group in timers.get(..due).unwrap_or(&[]).chunks(AHEAD) {
+                turn(Turn::Soon(group));
+                for (_, key) in group {
+                    self.armed -= 1;
+                    if let Some(again) = turn(Turn::Now(*key)) {
+                        self.arm(again, *key);
+                    }
                 }
             }
+            timers.drain(..due);
             let bucket_is_over = timers.is_empty();
             if bucket_is_over {
                 self.spare.push(timers);

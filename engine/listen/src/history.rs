@@ -121,7 +121,10 @@ pub enum Inserted {
 }
 
 /// A ring of the last [`HISTORY_LEN`] plays, ordered by start.
+///
+/// Where it begins and how long it is stand first, beside whatever its owner keeps before it.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct History {
     start: u16,
     len: u16,
@@ -200,6 +203,16 @@ impl History {
         } else {
             slot
         }
+    }
+
+    /// Reads what the next [`History::insert`] will read or overwrite, and gives the newest play. An
+    /// owner of many histories does so for several before it changes the first of them: the memory
+    /// then comes all at once, not one after the other.
+    #[inline]
+    pub fn foretaste(&self) -> Option<Play> {
+        let next = &self.plays[self.slot(self.len()) % HISTORY_LEN];
+        std::hint::black_box(next.length);
+        self.newest().copied()
     }
 
     /// How many plays it holds.

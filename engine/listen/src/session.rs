@@ -190,6 +190,12 @@ impl Sessions {
         self.earlier.iter().chain(self.newest.as_ref())
     }
 
+    /// Whether one whose final went out is still held.
+    #[inline]
+    pub fn any_closed(&self) -> bool {
+        self.iter().any(|session| session.closed)
+    }
+
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.newest.is_none()
