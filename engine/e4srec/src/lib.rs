@@ -2,20 +2,41 @@
 //!
 //! - [`settings`]: everything that can be tuned;
 //! - [`loss`]: the losses, as functions with tests;
-//! - [`item_encoders`]: SASRec, which gives items their vectors and is a recommender of its own.
+//! - [`item_encoders`]: SASRec, which gives items their vectors and is a recommender of its own;
+//! - [`Foundation`], [`E4SRec`]: the language model that reads plays, [`E4SRec::fit`] to train it,
+//!   [`E4SRec::frozen`] and [`E4SRec::online`] for copies that do not and do learn.
 //!
 //! Everything here runs on the thread that owns the model and on the device it is given. Results
 //! depend on the seed, the log and the tracks' keys; never on dense ids or the clock.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod backbone;
 mod chance;
 mod error;
+mod head;
+mod infer;
+mod inputs;
 pub mod item_encoders;
+mod item_tower;
+mod learner;
+mod listener_cache;
 pub mod loss;
+mod model;
+mod objective;
+mod offline;
 mod optimise;
+mod personal;
+mod popularity;
+mod prompt;
 mod scoring;
 pub mod settings;
 mod windows;
 
+pub use backbone::Foundation;
 pub use error::ModelError;
+pub use model::E4SRec;
+pub use offline::FitReport;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! The language model with what is learnt inside and in front of it.
+
+use std::path::Path;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use segue_nn::NnError;
+use segue_nn::decoder::{Decoder, DecoderOptions, Pass};
+use segue_nn::decoder_config::DecoderConfig;
+use segue_nn::lora::Mode;
+use segue_nn::tokenizer::Tokenizer;
+use segue_nn::weights::Weights;
+use tch::{Device, Kind, Tensor};
+
+use crate::chance::normals;
+use crate::error::ModelError;
+use crate::item_tower::{copied, copy_into};
+use crate::prompt::{Layout, RowPlan, TokenBatch};
+use crate::settings::{BackboneSettings, LoraSettings};
+
+/// The row of an input that every window begins with.
+pub(crate) const NOTHING_YET: i64 = 0;
+/// The row of a track that is not in the catalogue; also of padding, which nothing sees.
+pub(crate) const UNKNOWN: i64 = 1;
+/// Rows of inputs that are no tracks.
+pub(crate) const SPECIAL: i64 = 2;
+
+/// A published language model and the text around the plays: frozen, shared by all models on it.
+#[derive(Debug)]
+pub struct Foundation {
+    decoder: Decoder,
+    instruction: Vec<i64>,
+    response: Vec<i64>,
+}
+
+impl Foundation {
+    /// Loads a checkpoint with its tokenizer from a folder or file.
+    ///
+    /// # Errors
+    /// A folder without a checkpoint, a damaged one, or a depth it does not have.
+    pub fn load(
+        path: &Path,
+        settings: &BackboneSettings,
+        device: Device,
+    ) -> Result<Self, ModelError> {
+        let weights = Weights::open(path).map_err(NnError::from)?;
+        let config = DecoderConfig::of(&weights)?;
+        let options = DecoderOptions {
+            depth: Some(settings.depth),
+            kind: settings.precision.kind(device),
+            device,
+        };
+        let decoder = Decoder::load(&weights, &config, options)?;
+        let tokenizer = Tokenizer::of(&weights)?;
+        let instruction = tokenizer.encode(&settings.instruction)?;
+        let response = tokenizer.encode(&settings.response)?;
+        tracing::debug!(
+            path = %path.display(),
+            depth = decoder.depth(),
+            kind = ?options.kind,
+            ?device,
+            instruction = instruction.len(),
+            response = response.len(),
+            "language model loaded"
+        );
+        Ok(Self::new(decoder, instruction, response))
+    }
+
+    /// On a decoder that is loaded already; token ids before and after the plays.
+    pub fn new(decoder: Decoder, instruction: Vec<i64>, response: Vec<i64>) -> Self {
+        Self {
+            decoder,
+            instruction,
+            response,
+        }
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> Device {
+        self.decoder.place().1
+    }
+}
+
+/// A decoder with its own adapter, and the projection of items into it.
+#[derive(Debug)]
+pub(crate) struct Backbone {
+    pub decoder: Decoder,
+    lora: LoraSettings,
+    /// `[1, instruction, hidden]`
+    instruction: Tensor,
+    /// `[1, response, hidden]`
+    response: Tensor,
+    /// `[hidden, d]`
+    projection: Tensor,
+    /// `[hidden]`
+    bias: Tensor,
+    /// `[3, hidden]`: the ratio, its absence, the opening of a session.
+    marks: Tensor,
+    /// `[SPECIAL, d]`
+    special: Tensor,
+}
+
+impl Backbone {
+    pub fn new(
+        foundation: &Foundation,
+        lora: &LoraSettings,
+        d: i64,
+        seed: u64,
+    ) -> Result<Self, ModelError> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(3);
+        let mut decoder = foundation.decoder.share();
+        decoder.attach_lora(&lora.projections, &lora.config(), &mut rng)?;
+        let device = foundation.device();
+        let hidden = decoder.config().hidden_size;
+        let text = |ids: &[i64]| -> Result<Tensor, ModelError> {
+            if ids.is_empty() {
+                return Ok(Tensor::f_zeros([1, 0, hidden], (Kind::Float, device))?);
+            }
+            let ids = Tensor::f_from_slice(ids)?.f_unsqueeze(0)?;
+            Ok(decoder.embed(&ids)?.f_to_kind(Kind::Float)?)
+        };
+        let instruction = text(&foundation.instruction)?;
+        let response = text(&foundation.response)?;
+        // Plays begin as loud as words: louder ones would drown the first layers, softer ones
+        // would be drowned.
+        let loudness = if instruction.numel() == 0 {
+            0.1
+        } else {
+            let square = instruction.f_square()?.f_mean(Kind::Float)?;
+            square.f_double_value(&[])?.sqrt() as f32
+        };
+        let mut leaf = |shape: &[i64], deviation: f32| -> Result<Tensor, ModelError> {
+            Ok(normals(shape, deviation, &mut rng, device)?.f_set_requires_grad(true)?)
+        };
+        Ok(Self {
+            projection: leaf(&[hidden, d], loudness / (d as f32).sqrt())?,
+            bias: leaf(&[hidden], 0.0)?,
+            marks: leaf(&[3, hidden], 0.1 * loudness)?,
+            special: leaf(&[SPECIAL, d], 1.0)?,
+            instruction,
+            response,
+            decoder,
+            lora: lora.clone(),
+        })
+    }
+
+    /// Tokens of the instruction.
+    pub fn instruction(&self) -> i64 {
+        self.instruction.size().get(1).copied().unwrap_or(0)
+    }
+
+    /// Tokens of the response.
+    pub fn response(&self) -> i64 {
+        self.response.size().get(1).copied().unwrap_or(0)
+    }
+
+    pub fn hidden(&self) -> i64 {
+        self.decoder.config().hidden_size
+    }
+
+    pub fn device(&self) -> Device {
+        self.decoder.place().1
+    }
+
+    /// What learns in front of the model.
+    pub fn front(&self) -> Vec<Tensor> {
+        [&self.projection, &self.bias, &self.marks, &self.special]
+            .map(Tensor::shallow_clone)
+            .into()
+    }
+
+    /// What learns inside the model.
+    pub fn adapter(&self) -> Vec<Tensor> {
+        let tensors = self.decoder.lora_tensors();
+        tensors.into_iter().map(|(_, tensor)| tensor).collect()
+    }
+
+    /// The instruction's embeddings, `[1, instruction, hidden]`.
+    pub fn instruction_embeds(&self) -> Tensor {
+        self.instruction.shallow_clone()
+    }
+
+    /// Tokens of plays, `[rows, fed, hidden]`. `table` `[tracks, d]` has the tracks' vectors at
+    /// unit mean square.
+    fn plays(&self, batch: &TokenBatch, rows: i64, table: &Tensor) -> Result<Tensor, ModelError> {
+        let device = self.device();
+        let (items, marks) = batch.tensors(rows, device)?;
+        let special = Tensor::f_embedding(
+            &self.special,
+            &items.f_clamp_max(SPECIAL - 1)?,
+            -1,
+            false,
+            false,
+        )?;
+        let vectors = if table.size2()?.0 == 0 {
+            special
+        } else {
+            let tracks = items.f_sub_scalar(SPECIAL)?.f_clamp_min(0)?;
+            let tracks = Tensor::f_embedding(table, &tracks, -1, false, false)?;
+            let is_special = items.f_lt(SPECIAL)?.f_unsqueeze(-1)?;
+            special.f_where_self(&is_special, &tracks)?
+        };
+        Ok(vectors
+            .f_linear(&self.projection, Some(&self.bias))?
+            .f_add(&marks.f_matmul(&self.marks)?)?)
+    }
+
+    /// All that a pass over `layout` reads, `[rows, length, hidden]`; `instruction` says whether
+    /// the rows begin with it (its tokens are then part of `layout.fed`).
+    pub fn embeds(
+        &self,
+        batch: &TokenBatch,
+        rows: i64,
+        layout: &Layout,
+        table: &Tensor,
+        instruction: bool,
+    ) -> Result<Tensor, ModelError> {
+        let mut parts = Vec::new();
+        if instruction {
+            let size = [rows, self.instruction(), self.hidden()];
+            parts.push(self.instruction.f_expand(size, false)?);
+        }
+        parts.push(self.plays(batch, rows, table)?);
+        if layout.branches > 0 {
+            let size = [rows, self.response(), self.hidden()];
+            let branch = self.response.f_expand(size, false)?;
+            parts.extend((0..layout.branches).map(|_| branch.shallow_clone()));
+        }
+        Ok(Tensor::f_cat(&parts, 1)?)
+    }
+
+    /// Answers of windows without a cache, one after the other: each row begins with the
+    /// instruction. `reads` count from the row's first play token. `[reads, hidden]`
+    pub fn read_whole(
+        &self,
+        batch: &TokenBatch,
+        reads: &[(i64, Vec<i64>)],
+        table: &Tensor,
+        mode: Mode,
+    ) -> Result<Tensor, ModelError> {
+        let before = self.instruction();
+        let plans: Vec<RowPlan> = reads
+            .iter()
+            .map(|(fed, reads)| RowPlan {
+                past: 0,
+                fed: before + fed,
+                reads: reads.iter().map(|read| before + read).collect(),
+            })
+            .collect();
+        let layout = Layout::new(&plans, self.response())?;
+        let embeds = self.embeds(batch, plans.len() as i64, &layout, table, true)?;
+        let hidden = self.decoder.forward(Pass {
+            embeds: &embeds,
+            positions: &layout.positions,
+            mask: &layout.mask,
+            cache: None,
+            mode,
+        })?;
+        self.answers(&hidden, &layout)
+    }
+
+    /// Picks the answers out of a pass, `[answers, hidden]`.
+    pub fn answers(&self, hidden: &Tensor, layout: &Layout) -> Result<Tensor, ModelError> {
+        let places = Tensor::f_from_slice(&layout.answers)?.f_to_device(self.device())?;
+        let flat = hidden.f_reshape([-1, self.hidden()])?;
+        Ok(flat.f_index_select(0, &places)?)
+    }
+
+    /// A second one on the same published weights, with an adapter of its own of the same values.
+    pub fn copy(&self) -> Result<Self, ModelError> {
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let mut decoder = self.decoder.share();
+        decoder.attach_lora(&self.lora.projections, &self.lora.config(), &mut rng)?;
+        let leaf = |tensor: &Tensor| -> Result<Tensor, ModelError> {
+            Ok(copied(tensor)?.f_set_requires_grad(true)?)
+        };
+        let copy = Self {
+            decoder,
+            lora: self.lora.clone(),
+            instruction: self.instruction.shallow_clone(),
+            response: self.response.shallow_clone(),
+            projection: leaf(&self.projection)?,
+            bias: leaf(&self.bias)?,
+            marks: leaf(&self.marks)?,
+            special: leaf(&self.special)?,
+        };
+        copy_into(&copy.adapter(), &self.adapter())?;
+        Ok(copy)
+    }
+}

@@ -1,0 +1,114 @@
+//! E4SRec as the stream asks it.
+
+use segue_flow::Epoch;
+use segue_listen::TrackId;
+use segue_recommend::Ask;
+use segue_recommend::catalogue::check_paired;
+use segue_recommend::recommender::{
+    Admitted, Example, LearnReport, Ranking, RecommendError, Recommender, Tier,
+};
+use tch::{Device, Tensor};
+
+use crate::error::ModelError;
+use crate::model::E4SRec;
+use crate::scoring::{best, conservative_ranks};
+
+impl Recommender for E4SRec {
+    fn name(&self) -> &'static str {
+        match self.learner {
+            Some(_) => "e4srec-online",
+            None => "e4srec-frozen",
+        }
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::LanguageModel
+    }
+
+    fn admit(&mut self, tracks: &[Admitted<'_>]) -> Result<(), RecommendError> {
+        let name = self.name();
+        self.admit_tracks(name, tracks)
+            .map_err(|error| error.of(name))
+    }
+
+    fn recommend(
+        &mut self,
+        asks: &[Ask<'_>],
+        limit: usize,
+        out: &mut Vec<Ranking>,
+    ) -> Result<(), RecommendError> {
+        let name = self.name();
+        let mut lists = vec![Ranking::default(); asks.len()];
+        let all: Vec<usize> = (0..asks.len()).collect();
+        self.scores(asks, &all, |catalogue, chunk, scores| {
+            for (row, &ask) in (0i64..).zip(chunk) {
+                let values: Vec<f32> =
+                    Vec::try_from(scores.f_select(0, row)?.f_to_device(Device::Cpu)?)?;
+                if let Some(list) = lists.get_mut(ask) {
+                    *list = best(&values, (0u32..).map(TrackId), catalogue, limit);
+                }
+            }
+            Ok(())
+        })
+        .map_err(|error| error.of(name))?;
+        out.append(&mut lists);
+        Ok(())
+    }
+
+    fn rank_of(
+        &mut self,
+        asks: &[Ask<'_>],
+        actual: &[TrackId],
+        ranks: &mut Vec<Option<u32>>,
+    ) -> Result<(), RecommendError> {
+        let name = self.name();
+        check_paired(name, asks, actual)?;
+        let mut found = vec![None; asks.len()];
+        // All questions are read, also where the track is new to the catalogue: the answer will
+        // be learnt from.
+        let wanted: Vec<usize> = (0..asks.len()).collect();
+        self.scores(asks, &wanted, |catalogue, chunk, scores| {
+            let known: Vec<(usize, i64, i64)> = (0i64..)
+                .zip(chunk)
+                .filter_map(|(row, &ask)| {
+                    let track = actual
+                        .get(ask)
+                        .filter(|track| catalogue.contains(**track))?;
+                    Some((ask, row, i64::from(track.0)))
+                })
+                .collect();
+            if known.is_empty() {
+                return Ok(());
+            }
+            let index = |values: Vec<i64>| -> Result<Tensor, ModelError> {
+                Ok(Tensor::f_from_slice(&values)?.f_to_device(scores.device())?)
+            };
+            let targets = index(known.iter().map(|&(_, _, column)| column).collect())?;
+            let scores = if known.len() == chunk.len() {
+                scores
+            } else {
+                let rows = index(known.iter().map(|&(_, row, _)| row).collect())?;
+                scores.f_index_select(0, &rows)?
+            };
+            for (&(ask, ..), rank) in known.iter().zip(conservative_ranks(&scores, &targets)?) {
+                if let Some(place) = found.get_mut(ask) {
+                    *place = u32::try_from(rank).ok();
+                }
+            }
+            Ok(())
+        })
+        .map_err(|error| error.of(name))?;
+        ranks.append(&mut found);
+        Ok(())
+    }
+
+    fn learn(
+        &mut self,
+        epoch: Epoch,
+        examples: &[Example<'_>],
+    ) -> Result<LearnReport, RecommendError> {
+        let name = self.name();
+        self.learn_from(epoch, examples)
+            .map_err(|error| error.of(name))
+    }
+}

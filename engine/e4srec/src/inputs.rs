@@ -1,0 +1,84 @@
+//! The tracks' vectors as the language model reads them: of the last published adapter, while the
+//! ones that rank change every epoch. So caches stay true between two adapters.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::ModelError;
+
+/// One row per track, at unit mean square, with a version each.
+#[derive(Debug)]
+pub(crate) struct InputTable {
+    /// `[capacity, d]`
+    table: Tensor,
+    versions: Vec<u32>,
+}
+
+impl InputTable {
+    pub fn new(d: i64, device: Device) -> Result<Self, ModelError> {
+        Ok(Self {
+            table: Tensor::f_zeros([0, d], (Kind::Float, device))?,
+            versions: Vec::new(),
+        })
+    }
+
+    /// The table, `[capacity, d]`.
+    pub fn table(&self) -> &Tensor {
+        &self.table
+    }
+
+    /// The version of a track's row; 0 without one.
+    pub fn version(&self, row: usize) -> u32 {
+        self.versions.get(row).copied().unwrap_or(0)
+    }
+
+    pub fn rows(&self) -> usize {
+        self.versions.len()
+    }
+
+    /// Takes over the vectors `[len(rows), d]` of some rows, new ones among them; what was read
+    /// with another vector is read anew.
+    pub fn set(&mut self, rows: &[i64], vectors: &Tensor) -> Result<(), ModelError> {
+        let Some(&last) = rows.iter().max() else {
+            return Ok(());
+        };
+        let needed = last + 1;
+        let (capacity, d) = self.table.size2()?;
+        tch::no_grad(|| -> Result<(), ModelError> {
+            if needed > capacity {
+                let size = [needed.max(2 * capacity).max(64), d];
+                let larger = Tensor::f_zeros(size, (Kind::Float, self.table.device()))?;
+                larger.f_narrow(0, 0, capacity)?.f_copy_(&self.table)?;
+                self.table = larger;
+            }
+            let rows = Tensor::f_from_slice(rows)?.f_to_device(self.table.device())?;
+            let levelled = level(vectors)?;
+            let _ = self.table.f_index_copy_(0, &rows, &levelled)?;
+            Ok(())
+        })?;
+        if self.versions.len() < needed as usize {
+            self.versions.resize(needed as usize, 0);
+        }
+        for &row in rows {
+            if let Some(version) = self.versions.get_mut(row as usize) {
+                *version += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same on memory of its own.
+    pub fn copy(&self) -> Result<Self, ModelError> {
+        Ok(Self {
+            table: crate::item_tower::copied(&self.table)?,
+            versions: self.versions.clone(),
+        })
+    }
+}
+
+/// Vectors at unit mean square; zero stays zero.
+pub(crate) fn level(vectors: &Tensor) -> Result<Tensor, ModelError> {
+    let square = vectors
+        .f_square()?
+        .f_mean_dim(&[-1i64][..], true, Kind::Float)?;
+    Ok(vectors.f_div(&square.f_add_scalar(1e-8)?.f_sqrt()?)?)
+}

@@ -1,0 +1,317 @@
+//! Keys and values of listeners between batches: a play costs one token instead of its window.
+//!
+//! A slot holds the instruction, the mark of beginning and the plays that were read, each with the
+//! version of its track's input. What is asked again is read on from the longest common beginning;
+//! so a corrected ratio, a track whose content came late or another window are simply read anew,
+//! and an answer from the cache is the answer without it. A new adapter empties all slots.
+
+use std::collections::{HashMap, HashSet};
+
+use segue_listen::UserId;
+use segue_nn::decoder::Pass;
+use segue_nn::kv_slots::{KvSlots, SlotId};
+use segue_nn::lora::Mode;
+use tch::{Device, Kind, Tensor};
+
+use crate::backbone::{Backbone, NOTHING_YET, SPECIAL, UNKNOWN};
+use crate::error::ModelError;
+use crate::inputs::InputTable;
+use crate::prompt::{Layout, RowPlan, TokenBatch};
+use crate::windows::{BLOCK, Run, Token};
+
+/// A play, and the version of the input that it was read with.
+type Read = (Token, u32);
+
+#[derive(Debug)]
+struct Entry {
+    slot: SlotId,
+    /// Where in the listener's log the window begins.
+    begin: u64,
+    /// Tokens behind the instruction that the slot holds: the beginning, then plays.
+    held: usize,
+    plays: Vec<Read>,
+    used: u64,
+}
+
+/// The cache of one adapter.
+#[derive(Debug)]
+pub(crate) struct ListenerCache {
+    slots: KvSlots,
+    /// Holds the instruction alone.
+    instruction: Option<SlotId>,
+    entries: HashMap<UserId, Entry>,
+    turn: u64,
+    batch_rows: usize,
+    batch_tokens: usize,
+}
+
+/// A run with what of it is in the cache.
+struct Planned<'r> {
+    run: &'r Run,
+    reads: Vec<Read>,
+    /// Window tokens (beginning included) that are fed: `[from, until)`.
+    from: usize,
+    until: usize,
+    /// Places of the answers, distinct and ascending, in window tokens.
+    places: Vec<usize>,
+}
+
+impl ListenerCache {
+    /// For so many listeners; windows hold up to `lookback + 49` plays.
+    pub fn new(
+        backbone: &Backbone,
+        lookback: usize,
+        listeners: usize,
+        batch_tokens: usize,
+    ) -> Result<Self, ModelError> {
+        let window = (lookback + BLOCK) as i64;
+        let capacity = backbone.instruction() + 2 * window + window * backbone.response();
+        Ok(Self {
+            slots: backbone.decoder.kv_slots(listeners + 1, capacity)?,
+            instruction: None,
+            entries: HashMap::new(),
+            turn: 0,
+            batch_rows: listeners,
+            batch_tokens,
+        })
+    }
+
+    /// Forgets everything: the adapter is another.
+    pub fn clear(&mut self) {
+        for entry in self.entries.values() {
+            self.slots.release(entry.slot);
+        }
+        self.entries.clear();
+        if let Some(slot) = self.instruction.take() {
+            self.slots.release(slot);
+        }
+    }
+
+    /// Answers of all reads of all runs, in the order of `(run, read)` given by the second part.
+    pub fn answers(
+        &mut self,
+        backbone: &Backbone,
+        inputs: &InputTable,
+        runs: &[Run],
+    ) -> Result<(Tensor, Vec<usize>), ModelError> {
+        let mut found = Vec::new();
+        let mut order = Vec::new();
+        let mut waiting: Vec<&Run> = runs.iter().collect();
+        while !waiting.is_empty() {
+            // One run of a listener at a time, the earlier window first.
+            let mut now = Vec::new();
+            let mut busy = HashSet::new();
+            waiting.retain(|&run| {
+                let free = busy.insert(run.user);
+                if free {
+                    now.push(run);
+                }
+                !free
+            });
+            let mut planned: Vec<Planned<'_>> =
+                now.into_iter().map(|run| self.plan(run, inputs)).collect();
+            // Alike in length together: less padding. The sort is stable.
+            planned.sort_by_key(|plan| plan.until - plan.from);
+            let mut rest = planned.as_slice();
+            while !rest.is_empty() {
+                let mut count = 0;
+                for plan in rest {
+                    let width =
+                        (plan.until - plan.from) + plan.places.len() * backbone.response() as usize;
+                    let fits = count == 0
+                        || (count < self.batch_rows && (count + 1) * width <= self.batch_tokens);
+                    if !fits {
+                        break;
+                    }
+                    count += 1;
+                }
+                let (batch, later) = rest.split_at(count.min(rest.len()));
+                found.push(self.pass(backbone, inputs, batch, &mut order)?);
+                rest = later;
+            }
+        }
+        Ok((Tensor::f_cat(&found, 0)?, order))
+    }
+
+    fn plan<'r>(&self, run: &'r Run, inputs: &InputTable) -> Planned<'r> {
+        let reads: Vec<Read> = run
+            .tokens
+            .iter()
+            .map(|&token| (token, inputs.version(token.track.row())))
+            .collect();
+        let mut places: Vec<usize> = run.reads.iter().map(|&(_, read)| read).collect();
+        places.sort_unstable();
+        places.dedup();
+        let first = places.first().copied().unwrap_or(0);
+        let common = match self.entries.get(&run.user) {
+            Some(entry) if entry.begin == run.begin && entry.held > 0 => {
+                let same = entry.plays.iter().zip(&reads).take_while(|(a, b)| a == b);
+                (1 + same.count()).min(entry.held)
+            }
+            _ => 0,
+        };
+        Planned {
+            run,
+            reads,
+            from: common.min(first),
+            until: places.last().copied().unwrap_or(0) + 1,
+            places,
+        }
+    }
+
+    fn pass(
+        &mut self,
+        backbone: &Backbone,
+        inputs: &InputTable,
+        batch: &[Planned<'_>],
+        order: &mut Vec<usize>,
+    ) -> Result<Tensor, ModelError> {
+        self.turn += 1;
+        let before = backbone.instruction();
+        // Nobody in this batch is evicted by another; whoever was by an earlier batch is planned
+        // anew.
+        for plan in batch {
+            if let Some(entry) = self.entries.get_mut(&plan.run.user) {
+                entry.used = self.turn;
+            }
+        }
+        let batch: Vec<Planned<'_>> = batch
+            .iter()
+            .map(|plan| self.plan(plan.run, inputs))
+            .collect();
+        let batch = batch.as_slice();
+        let mut slots = Vec::with_capacity(batch.len());
+        for plan in batch {
+            slots.push(self.slot(backbone, plan)?);
+        }
+        let rows: Vec<RowPlan> = batch
+            .iter()
+            .map(|plan| RowPlan {
+                past: before + plan.from as i64,
+                fed: (plan.until - plan.from) as i64,
+                reads: plan
+                    .places
+                    .iter()
+                    .map(|&p| (p - plan.from) as i64)
+                    .collect(),
+            })
+            .collect();
+        let layout = Layout::new(&rows, backbone.response())?;
+        let mut tokens = TokenBatch::default();
+        for (number, plan) in (1..).zip(batch) {
+            for place in plan.from..plan.until {
+                match place.checked_sub(1).and_then(|play| plan.reads.get(play)) {
+                    None => tokens.push(NOTHING_YET, None),
+                    Some((token, version)) => tokens.push(item(token, *version), Some(token)),
+                }
+            }
+            tokens.pad(number * layout.fed as usize, UNKNOWN);
+        }
+        let embeds =
+            backbone.embeds(&tokens, batch.len() as i64, &layout, inputs.table(), false)?;
+        let counts: Vec<i64> = rows.iter().map(|row| row.fed).collect();
+        let cache_rows = self.slots.rows(&slots, &counts, layout.length)?;
+        let hidden = backbone.decoder.forward(Pass {
+            embeds: &embeds,
+            positions: &layout.positions,
+            mask: &layout.mask,
+            cache: Some((&mut self.slots, &cache_rows)),
+            mode: Mode::Infer,
+        })?;
+        let answers = backbone.answers(&hidden, &layout)?;
+        // One answer per question: several may have read equally far.
+        let mut picked = Vec::new();
+        let mut from = 0i64;
+        for plan in batch {
+            if let Some(entry) = self.entries.get_mut(&plan.run.user) {
+                entry.held = plan.until;
+                entry.plays = plan.reads.get(..plan.until - 1).unwrap_or(&[]).to_vec();
+            }
+            for &(ask, read) in &plan.run.reads {
+                if let Ok(place) = plan.places.binary_search(&read) {
+                    order.push(ask);
+                    picked.push(from + place as i64);
+                }
+            }
+            from += plan.places.len() as i64;
+        }
+        let picked = Tensor::f_from_slice(&picked)?.f_to_device(backbone.device())?;
+        Ok(answers.f_index_select(0, &picked)?)
+    }
+
+    /// The listener's slot, cut back to what is common with the plan.
+    fn slot(&mut self, backbone: &Backbone, plan: &Planned<'_>) -> Result<SlotId, ModelError> {
+        let before = backbone.instruction();
+        if let Some(entry) = self.entries.get_mut(&plan.run.user) {
+            self.slots.truncate(entry.slot, before + plan.from as i64)?;
+            // If the pass fails, the entry says no more than the slot holds.
+            entry.held = plan.from;
+            entry.plays.truncate(plan.from.saturating_sub(1));
+            entry.begin = plan.run.begin;
+            entry.used = self.turn;
+            return Ok(entry.slot);
+        }
+        let instruction = self.instruction(backbone)?;
+        let slot = match self.slots.claim(0) {
+            Some(slot) => slot,
+            None => {
+                let turn = self.turn;
+                let oldest = self
+                    .entries
+                    .iter()
+                    .filter(|(_, entry)| entry.used < turn)
+                    .min_by_key(|(user, entry)| (entry.used, user.0))
+                    .map(|(&user, _)| user);
+                let evicted = oldest.and_then(|user| self.entries.remove(&user));
+                let entry = evicted.ok_or_else(|| {
+                    ModelError::Data("no slot is free for a listener of this batch".into())
+                })?;
+                self.slots.reset(entry.slot, 0)?;
+                entry.slot
+            }
+        };
+        self.slots.copy_prefix(instruction, slot, before)?;
+        let entry = Entry {
+            slot,
+            begin: plan.run.begin,
+            held: 0,
+            plays: Vec::new(),
+            used: self.turn,
+        };
+        self.entries.insert(plan.run.user, entry);
+        Ok(slot)
+    }
+
+    /// The slot with the instruction, which is computed once per adapter.
+    fn instruction(&mut self, backbone: &Backbone) -> Result<SlotId, ModelError> {
+        if let Some(slot) = self.instruction {
+            return Ok(slot);
+        }
+        let none = || ModelError::Data("no slot is free for the instruction".into());
+        let slot = self.slots.claim(0).ok_or_else(none)?;
+        let length = backbone.instruction();
+        if length > 0 && self.slots.length(slot)? == 0 {
+            let rows = self.slots.rows(&[slot], &[length], length)?;
+            let mask = self.slots.causal_mask(&[slot], length)?;
+            let positions = Tensor::f_arange(length, (Kind::Int64, Device::Cpu))?.f_unsqueeze(0)?;
+            backbone.decoder.forward(Pass {
+                embeds: &backbone.instruction_embeds(),
+                positions: &positions,
+                mask: &mask,
+                cache: Some((&mut self.slots, &rows)),
+                mode: Mode::Infer,
+            })?;
+        }
+        self.instruction = Some(slot);
+        Ok(slot)
+    }
+}
+
+/// The input row of a play; a track without a version has no row.
+pub(crate) fn item(token: &Token, version: u32) -> i64 {
+    if version == 0 {
+        UNKNOWN
+    } else {
+        i64::from(token.track.0) + SPECIAL
+    }
+}

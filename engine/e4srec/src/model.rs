@@ -1,0 +1,476 @@
+//! E4SRec: a language model that reads plays as tokens and ranks any track there is.
+//!
+//! `score(i) = ⟨q, v_i⟩ + w · personal(i) + b · ln(1 + plays(i))`, where the query `q` is made of the
+//! hidden state behind the newest play and of the vectors of the newest plays ([`crate::head`]),
+//! `v_i` comes from the tower ([`crate::item_tower`]), and the personal logit from the context
+//! ([`crate::personal`]).
+
+use std::collections::{HashMap, hash_map::Entry};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use segue_listen::{TrackId, TrackKey, UserId};
+use segue_recommend::Ask;
+use segue_recommend::catalogue::Catalogue;
+use segue_recommend::recommender::Admitted;
+use tch::{Device, Kind, Tensor};
+
+use crate::backbone::Backbone;
+use crate::error::ModelError;
+use crate::head::{Head, QueryInputs, levelled};
+use crate::inputs::InputTable;
+use crate::item_tower::{ItemTower, NewRow};
+use crate::learner::Learner;
+use crate::listener_cache::ListenerCache;
+use crate::offline::check_content;
+use crate::personal::Personal;
+use crate::popularity::Popularity;
+use crate::scoring::chunk_rows;
+use crate::settings::E4SRecSettings;
+use crate::windows::{Run, runs};
+
+/// Hidden states that are remembered between barriers, at most.
+const MEMO: usize = 16_384;
+/// Newest plays in their fading mean, and what each keeps of the weight of the next.
+const LATELY: usize = 16;
+const FADE: f32 = 0.8;
+
+/// What training found out about a track.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trained {
+    pub residual: Vec<f32>,
+    pub plays: u32,
+    pub fading: f64,
+}
+
+/// E4SRec, frozen or learning online.
+#[derive(Debug)]
+pub struct E4SRec {
+    pub(crate) settings: E4SRecSettings,
+    pub(crate) backbone: Backbone,
+    pub(crate) head: Head,
+    pub(crate) tower: ItemTower,
+    pub(crate) inputs: InputTable,
+    pub(crate) popularity: Popularity,
+    /// `ln(1 + plays)` by row, as of the last barrier.
+    pub(crate) levels: Vec<f32>,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) learner: Option<Learner>,
+    pub(crate) cache: Option<ListenerCache>,
+    pub(crate) adapter_version: u64,
+    trained: HashMap<TrackKey, Trained>,
+    /// Plays of tracks that were not admitted yet.
+    pub(crate) pending: HashMap<TrackId, u32>,
+    memo: Memo,
+}
+
+/// Hidden states of questions that were answered since the last barrier: learning from them costs
+/// no second pass.
+#[derive(Debug, Default)]
+struct Memo {
+    /// Print of what was read, and row.
+    rows: HashMap<(UserId, u64, usize), (Print, i64)>,
+    /// `[n, hidden]` each, at unit mean square, in order.
+    chunks: Vec<Tensor>,
+    count: i64,
+}
+
+/// What was read: the plays, and the versions of their inputs.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+struct Print {
+    plays: u64,
+    versions: u64,
+}
+
+/// Whether a hidden state will do that was read before newer content came.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Freshness {
+    /// It must be of the inputs as they are: for answers.
+    Now,
+    /// It may be what the answer was given from: for learning from that answer.
+    AsAsked,
+}
+
+impl E4SRec {
+    pub(crate) fn assemble(
+        settings: &E4SRecSettings,
+        backbone: Backbone,
+        head: Head,
+        tower: ItemTower,
+        trained: HashMap<TrackKey, Trained>,
+    ) -> Result<Self, ModelError> {
+        let device = backbone.device();
+        Ok(Self {
+            inputs: InputTable::new(settings.tower.dimensions, device)?,
+            popularity: Popularity::new(settings.online.half_life, settings.online.recent),
+            levels: Vec::new(),
+            catalogue: Catalogue::default(),
+            learner: None,
+            cache: None,
+            adapter_version: 0,
+            pending: HashMap::new(),
+            memo: Memo::default(),
+            settings: settings.clone(),
+            backbone,
+            head,
+            tower,
+            trained,
+        })
+    }
+
+    /// The same model with the same values on the same frozen weights, not learning.
+    ///
+    /// # Errors
+    /// libtorch's own.
+    pub fn frozen(&self) -> Result<Self, ModelError> {
+        let mut backbone = self.backbone.copy()?;
+        backbone.decoder.merge_lora()?;
+        Ok(Self {
+            settings: self.settings.clone(),
+            head: self.head.copy()?,
+            tower: self.tower.copy()?,
+            inputs: self.inputs.copy()?,
+            popularity: self.popularity.clone(),
+            levels: self.levels.clone(),
+            catalogue: self.catalogue.clone(),
+            learner: None,
+            cache: None,
+            adapter_version: self.adapter_version,
+            trained: self.trained.clone(),
+            pending: self.pending.clone(),
+            memo: Memo::default(),
+            backbone,
+        })
+    }
+
+    /// The same model, learning from now on.
+    ///
+    /// # Errors
+    /// libtorch's own.
+    pub fn online(&self) -> Result<Self, ModelError> {
+        let mut model = self.frozen()?;
+        model.learner = Some(Learner::new(&model)?);
+        Ok(model)
+    }
+
+    /// The version of the adapter that answers; it grows by one with each that is published.
+    pub fn adapter_version(&self) -> u64 {
+        self.adapter_version
+    }
+
+    /// Uses the cache of listeners or not; for measurements. On by default.
+    pub fn set_cached_listeners(&mut self, listeners: usize) {
+        self.settings.cached_listeners = listeners;
+        self.cache = None;
+    }
+
+    pub(crate) fn device(&self) -> Device {
+        self.backbone.device()
+    }
+
+    pub(crate) fn admit_tracks(
+        &mut self,
+        name: &'static str,
+        tracks: &[Admitted<'_>],
+    ) -> Result<(), ModelError> {
+        let width = self.settings.tower.content;
+        for admitted in tracks {
+            check_content(admitted, width)?;
+        }
+        let before = self.catalogue.len();
+        self.catalogue
+            .admit(name, tracks)
+            .map_err(|error| ModelError::Data(error.detail))?;
+        let mut new_rows: Vec<NewRow> = Vec::new();
+        let mut late = Vec::new();
+        for admitted in tracks {
+            let row = admitted.track.row();
+            let content = admitted.content.map(<[f32]>::to_vec);
+            if row >= before + new_rows.len() {
+                let trained = self.trained.get(&admitted.key);
+                let pending = self.pending.remove(&admitted.track).unwrap_or(0);
+                let plays = trained.map_or(0, |trained| trained.plays) + pending;
+                let fading = trained.map_or(0.0, |trained| trained.fading) + f64::from(pending);
+                self.popularity.admit(admitted.key, plays, fading);
+                new_rows.push(NewRow {
+                    content,
+                    residual: trained.map(|trained| trained.residual.clone()),
+                    plays,
+                });
+            } else if let Some(content) = content {
+                match row.checked_sub(before).and_then(|at| new_rows.get_mut(at)) {
+                    Some(new) => new.content = Some(content),
+                    None if !self.tower.has_content(row as i64, &content)? => {
+                        late.push((row as i64, content));
+                    }
+                    None => {}
+                }
+            }
+        }
+        self.tower.grow(&new_rows)?;
+        let mut rows: Vec<i64> = (before as i64..self.tower.rows()).collect();
+        for (row, content) in &late {
+            self.tower.set_content(*row, content)?;
+            rows.push(*row);
+        }
+        rows.dedup();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let device = self.device();
+        let index = |rows: &[i64]| -> Result<Tensor, ModelError> {
+            Ok(Tensor::f_from_slice(rows)?.f_to_device(device)?)
+        };
+        let changed = index(&rows)?;
+        // A track of which only the key is known is read as "some track" until there is more.
+        rows.retain(|&row| {
+            let new = usize::try_from(row - before as i64).ok();
+            new.and_then(|at| new_rows.get(at))
+                .is_none_or(|new| new.content.is_some() || new.residual.is_some())
+        });
+        self.tower.refresh_content(&changed)?;
+        if !rows.is_empty() {
+            let vectors = self.tower.vectors()?.f_index_select(0, &index(&rows)?)?;
+            self.inputs.set(&rows, &vectors)?;
+        }
+        self.popularity.sort();
+        self.levels = self.popularity.levels();
+        Ok(())
+    }
+
+    /// Hidden states behind the newest plays, `[asks, hidden]`, at unit mean square.
+    pub(crate) fn hidden(
+        &mut self,
+        asks: &[Ask<'_>],
+        freshness: Freshness,
+    ) -> Result<Tensor, ModelError> {
+        let _guard = tch::no_grad_guard();
+        if self.memo.rows.len() > MEMO {
+            self.memo = Memo::default();
+        }
+        let mut runs = runs(asks, self.settings.lookback);
+        let mut place_of = vec![0i64; asks.len()];
+        for run in &mut runs {
+            let prints = prints(run, &self.inputs);
+            let key = (run.user, run.begin);
+            run.reads.retain(|&(ask, read)| {
+                let print = prints.get(read).copied().unwrap_or_default();
+                match self.memo.rows.get(&(key.0, key.1, read)) {
+                    Some(&(known, row))
+                        if known == print
+                            || (freshness == Freshness::AsAsked && known.plays == print.plays) =>
+                    {
+                        if let Some(place) = place_of.get_mut(ask) {
+                            *place = row;
+                        }
+                        false
+                    }
+                    _ => true,
+                }
+            });
+        }
+        runs.retain(|run| !run.reads.is_empty());
+        if !runs.is_empty() {
+            let mut cache = match self.cache.take() {
+                Some(cache) => cache,
+                None => ListenerCache::new(
+                    &self.backbone,
+                    self.settings.lookback,
+                    self.settings.cached_listeners,
+                    self.settings.batch_tokens,
+                )?,
+            };
+            // If a pass fails, the cache is dropped with whatever state it is in.
+            let (answers, order) = cache.answers(&self.backbone, &self.inputs, &runs)?;
+            self.cache = Some(cache);
+            for (row, &ask) in (self.memo.count..).zip(&order) {
+                if let Some(place) = place_of.get_mut(ask) {
+                    *place = row;
+                }
+            }
+            for run in &runs {
+                let prints = prints(run, &self.inputs);
+                for &(ask, read) in &run.reads {
+                    let row = place_of.get(ask).copied().unwrap_or(0);
+                    let print = prints.get(read).copied().unwrap_or_default();
+                    match self.memo.rows.entry((run.user, run.begin, read)) {
+                        Entry::Occupied(mut entry) => *entry.get_mut() = (print, row),
+                        Entry::Vacant(entry) => {
+                            entry.insert((print, row));
+                        }
+                    }
+                }
+            }
+            self.memo.count += order.len() as i64;
+            self.memo.chunks.push(levelled(&answers)?);
+        }
+        if self.memo.chunks.len() > 1 {
+            self.memo.chunks = vec![Tensor::f_cat(&self.memo.chunks, 0)?];
+        }
+        let place_of = Tensor::f_from_slice(&place_of)?.f_to_device(self.device())?;
+        match self.memo.chunks.first() {
+            Some(all) => Ok(all.f_index_select(0, &place_of)?),
+            None => Ok(Tensor::f_zeros(
+                [0, self.backbone.hidden()],
+                (Kind::Float, self.device()),
+            )?),
+        }
+    }
+
+    /// Forgets the hidden states of the last epoch.
+    pub(crate) fn forget_memo(&mut self) {
+        self.memo = Memo::default();
+    }
+
+    /// A new adapter answers from now on: what was computed with the old one is void.
+    pub(crate) fn publish(&mut self) -> Result<(), ModelError> {
+        self.backbone.decoder.merge_lora()?;
+        self.adapter_version += 1;
+        self.forget_memo();
+        if let Some(cache) = &mut self.cache {
+            cache.clear();
+        }
+        let rows: Vec<i64> = (0..self.tower.rows()).collect();
+        self.inputs.set(&rows, &self.tower.vectors()?)
+    }
+
+    /// The parts of the queries, for hidden states `[asks, hidden]`.
+    pub(crate) fn query_inputs(
+        &self,
+        asks: &[Ask<'_>],
+        hidden: Tensor,
+    ) -> Result<QueryInputs, ModelError> {
+        let plays = asks.iter().map(|ask| ask.last(LATELY));
+        let rows = plays.map(|plays| plays.iter().rev().map(|play| play.track));
+        let (newest, lately) = newest_vectors(&self.tower, rows, asks.len())?;
+        Ok(QueryInputs {
+            hidden,
+            newest,
+            lately,
+        })
+    }
+
+    /// Calls `each` with the scores of chunks of the wanted asks, `[n, tracks]`.
+    pub(crate) fn scores(
+        &mut self,
+        asks: &[Ask<'_>],
+        wanted: &[usize],
+        mut each: impl FnMut(&Catalogue, &[usize], Tensor) -> Result<(), ModelError>,
+    ) -> Result<(), ModelError> {
+        if wanted.is_empty() || self.catalogue.is_empty() {
+            return Ok(());
+        }
+        let subset: Vec<Ask<'_>> = wanted
+            .iter()
+            .filter_map(|&at| asks.get(at).copied())
+            .collect();
+        let hidden = self.hidden(&subset, Freshness::Now)?;
+        let _guard = tch::no_grad_guard();
+        let vectors = self.tower.vectors()?;
+        let levels = Tensor::f_from_slice(&self.levels)?.f_to_device(self.device())?;
+        let levels = self.head.popularity(&levels)?;
+        let rows = chunk_rows(self.tower.rows()) as usize;
+        let mut personal = Personal::default();
+        let mut from = 0i64;
+        for (chunk, asks) in wanted.chunks(rows).zip(subset.chunks(rows)) {
+            let length = chunk.len() as i64;
+            let inputs = self.query_inputs(asks, hidden.f_narrow(0, from, length)?)?;
+            let query = self.head.query(&inputs)?;
+            let mut scores = query.f_matmul(&vectors.f_tr()?)?.f_add(&levels)?;
+            let (mut at, mut columns, mut features) = (Vec::new(), Vec::new(), Vec::new());
+            for (question, ask) in (0i64..).zip(asks) {
+                personal.read(ask.context);
+                for (track, values) in personal.tracks.iter().zip(&personal.features) {
+                    if self.catalogue.contains(*track) {
+                        at.push(question);
+                        columns.push(i64::from(track.0));
+                        features.extend_from_slice(values);
+                    }
+                }
+            }
+            if !at.is_empty() {
+                let index = |values: &[i64]| -> Result<Tensor, ModelError> {
+                    Ok(Tensor::f_from_slice(values)?.f_to_device(self.device())?)
+                };
+                let places = [Some(index(&at)?), Some(index(&columns)?)];
+                let personal = self.head.personal(&features)?;
+                let _ = scores.f_index_put_(&places, &personal, true)?;
+            }
+            each(&self.catalogue, chunk, scores)?;
+            from += length;
+        }
+        Ok(())
+    }
+}
+
+/// The vector of each question's newest play and the fading mean of the newest ones, `[n, d]`
+/// each; `tracks` newest first. Tracks without a row count as nothing.
+pub(crate) fn newest_vectors<T>(
+    tower: &ItemTower,
+    questions: impl Iterator<Item = T>,
+    count: usize,
+) -> Result<(Tensor, Tensor), ModelError>
+where
+    T: Iterator<Item = TrackId>,
+{
+    let known = usize::try_from(tower.rows()).unwrap_or(0);
+    let device = tower.device();
+    let mut rows = vec![0i64; count * LATELY];
+    let mut first = vec![0f32; count];
+    let mut weights = vec![0f32; count * LATELY];
+    let lines = rows
+        .chunks_exact_mut(LATELY)
+        .zip(weights.chunks_exact_mut(LATELY));
+    for ((question, (rows, weights)), first) in questions.zip(lines).zip(&mut first) {
+        let mut weight = 1.0 - FADE;
+        for (age, ((track, row), place)) in question.zip(rows).zip(weights).enumerate() {
+            if track.row() < known {
+                *row = i64::from(track.0);
+                *place = weight;
+                if age == 0 {
+                    *first = 1.0;
+                }
+            }
+            weight *= FADE;
+        }
+    }
+    let _guard = tch::no_grad_guard();
+    let (n, k) = (count as i64, LATELY as i64);
+    let d = tower.dimensions();
+    if known == 0 {
+        let nothing = || Tensor::f_zeros([n, d], (Kind::Float, device));
+        return Ok((nothing()?, nothing()?));
+    }
+    let rows = Tensor::f_from_slice(&rows)?.f_to_device(device)?;
+    let vectors = tower
+        .vectors()?
+        .f_index_select(0, &rows)?
+        .f_reshape([n, k, d])?;
+    let first = Tensor::f_from_slice(&first)?
+        .f_unsqueeze(-1)?
+        .f_to_device(device)?;
+    let weights = Tensor::f_from_slice(&weights)?
+        .f_reshape([n, 1, k])?
+        .f_to_device(device)?;
+    let newest = vectors.f_select(1, 0)?.f_mul(&first)?;
+    let lately = weights.f_bmm(&vectors)?.f_squeeze_dim(1)?;
+    Ok((newest, lately))
+}
+
+/// Prints of what each number of plays of a run is read as: equal prints, equal hidden states.
+fn prints(run: &Run, inputs: &InputTable) -> Vec<Print> {
+    let (mut plays, mut versions) = (DefaultHasher::new(), DefaultHasher::new());
+    let print = |plays: &DefaultHasher, versions: &DefaultHasher| Print {
+        plays: plays.finish(),
+        versions: versions.finish(),
+    };
+    let mut prints = vec![print(&plays, &versions)];
+    for token in &run.tokens {
+        inputs.version(token.track.row()).hash(&mut versions);
+        token.track.0.hash(&mut plays);
+        token.opens_session.hash(&mut plays);
+        let ratio = token.ratio_before.map(|ratio| ratio.value().to_bits());
+        ratio.hash(&mut plays);
+        prints.push(print(&plays, &versions));
+    }
+    prints
+}

@@ -1,0 +1,172 @@
+//! What is minimised, offline and online alike: the softmax over all tracks, or over a sample of
+//! them in which each listener's own tracks are always present.
+
+use rand_chacha::ChaCha8Rng;
+use segue_listen::TrackId;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::ModelError;
+use crate::head::{Head, QueryInputs};
+use crate::loss::{draw_sample, sampled_softmax};
+use crate::personal::{FEATURES, Personal};
+use crate::popularity::Popularity;
+
+/// The questions of one step.
+#[derive(Debug, Default)]
+pub(crate) struct Questions {
+    /// Row of what was played.
+    pub targets: Vec<u32>,
+    /// Question, row and features of each track in the questions' contexts.
+    own: Vec<(i64, u32)>,
+    features: Vec<f32>,
+}
+
+impl Questions {
+    /// A question with the tracks of its context; those without a row are left out.
+    pub fn push(&mut self, target: TrackId, personal: &Personal, rows: usize) {
+        let question = self.targets.len() as i64;
+        self.targets.push(target.0);
+        for (track, features) in personal.tracks.iter().zip(&personal.features) {
+            if track.row() < rows {
+                self.own.push((question, track.0));
+                self.features.extend_from_slice(features);
+            }
+        }
+    }
+}
+
+/// The tracks that a step compares.
+#[derive(Debug)]
+pub(crate) struct Candidates {
+    /// `[candidates]`
+    pub rows: Tensor,
+    /// What is added to each logit: `[candidates]`, `None` if these are all tracks.
+    correction: Option<Tensor>,
+    /// Column by row; `u32::MAX` for none.
+    column: Vec<u32>,
+    levels: Tensor,
+}
+
+impl Candidates {
+    /// All tracks if they are at most `limit`, else a sample of `limit` draws with all that the
+    /// questions name.
+    pub fn choose(
+        questions: &Questions,
+        popularity: &mut Popularity,
+        levels: &[f32],
+        limit: usize,
+        rng: &mut ChaCha8Rng,
+        device: Device,
+    ) -> Result<Self, ModelError> {
+        let all = popularity.rows();
+        let mut column = vec![u32::MAX; all];
+        let mut rows: Vec<i64> = Vec::new();
+        let mut correction = None;
+        if all <= limit {
+            rows.extend(0..all as i64);
+        } else {
+            let order = popularity.order();
+            let counts = popularity.clone_counts();
+            let count = |row: u32| counts.get(row as usize).copied().unwrap_or(0);
+            let sample = draw_sample(&order, popularity.recent(), count, limit, rng);
+            let mut values = Vec::new();
+            for (&row, &log) in sample.items.iter().zip(&sample.log_inclusion) {
+                if let Some(place) = column.get_mut(row as usize) {
+                    *place = rows.len() as u32;
+                    rows.push(i64::from(row));
+                    values.push(-log);
+                }
+            }
+            let named = questions.own.iter().map(|&(_, row)| row);
+            for row in named.chain(questions.targets.iter().copied()) {
+                if let Some(place) = column.get_mut(row as usize)
+                    && *place == u32::MAX
+                {
+                    *place = rows.len() as u32;
+                    rows.push(i64::from(row));
+                    values.push(f32::NEG_INFINITY);
+                }
+            }
+            correction = Some(Tensor::f_from_slice(&values)?.f_to_device(device)?);
+        }
+        if correction.is_none() {
+            for (place, row) in column.iter_mut().zip(0u32..) {
+                *place = row;
+            }
+        }
+        let levels: Vec<f32> = rows
+            .iter()
+            .map(|&row| levels.get(row as usize).copied().unwrap_or(0.0))
+            .collect();
+        Ok(Self {
+            rows: Tensor::f_from_slice(&rows)?.f_to_device(device)?,
+            correction,
+            column,
+            levels: Tensor::f_from_slice(&levels)?.f_to_device(device)?,
+        })
+    }
+
+    fn column(&self, row: u32) -> Option<i64> {
+        let column = self.column.get(row as usize).copied()?;
+        (column != u32::MAX).then(|| i64::from(column))
+    }
+
+    /// The mean loss of the questions. `vectors` `[candidates, d]` are the candidates'.
+    pub fn loss(
+        &self,
+        head: &Head,
+        inputs: &QueryInputs,
+        vectors: &Tensor,
+        questions: &Questions,
+    ) -> Result<Tensor, ModelError> {
+        let device = vectors.device();
+        let logits = head
+            .query(inputs)?
+            .f_matmul(&vectors.f_tr()?)?
+            .f_add(&head.popularity(&self.levels)?)?;
+        let (mut at, mut columns) = (Vec::new(), Vec::new());
+        let mut features = Vec::with_capacity(questions.features.len());
+        let chunks = questions.features.chunks_exact(FEATURES);
+        for (&(question, row), values) in questions.own.iter().zip(chunks) {
+            if let Some(column) = self.column(row) {
+                at.push(question);
+                columns.push(column);
+                features.extend_from_slice(values);
+            }
+        }
+        let targets: Vec<i64> = questions
+            .targets
+            .iter()
+            .filter_map(|&row| self.column(row))
+            .collect();
+        if targets.len() != questions.targets.len() {
+            return Err(ModelError::Data(
+                "a target is not among the candidates".into(),
+            ));
+        }
+        let index = |values: &[i64]| -> Result<Tensor, ModelError> {
+            Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
+        };
+        let mut logits = logits;
+        if !at.is_empty() {
+            let places = [Some(index(&at)?), Some(index(&columns)?)];
+            logits = logits.f_index_put(&places, &head.personal(&features)?, true)?;
+        }
+        let targets_here = index(&targets)?;
+        let correction = match &self.correction {
+            None => Tensor::f_zeros([1], (Kind::Float, device))?,
+            Some(correction) => {
+                // What a question names is in its sample for certain.
+                at.extend(0..targets.len() as i64);
+                columns.extend(&targets);
+                let places = [Some(index(&at)?), Some(index(&columns)?)];
+                let certain = Tensor::f_zeros([at.len() as i64], (Kind::Float, device))?;
+                correction
+                    .f_unsqueeze(0)?
+                    .f_repeat([targets.len() as i64, 1])?
+                    .f_index_put(&places, &certain, false)?
+            }
+        };
+        sampled_softmax(&logits, &correction, &targets_here)
+    }
+}

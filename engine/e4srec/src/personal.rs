@@ -1,0 +1,109 @@
+//! What a listener's own newest plays say about the next one, apart from any network.
+//!
+//! The personal-popularity logit of Abbattista et al. (RecSys 2024, "Enhancing sequential music
+//! recommendation with personalized popularity awareness"), split by what makes people replay:
+//! how often, how lately (ACT-R's base level), at once, and in the order of last time. The weights
+//! are learnt. Tracks that are not in the context get 0: a constant for all would change no rank.
+
+use segue_listen::TrackId;
+use segue_recommend::ContextPlay;
+
+/// How many features there are.
+pub(crate) const FEATURES: usize = 5;
+/// Plays that are counted for the popularity feature.
+const COUNTED: usize = 50;
+/// Stands for a count of none (the paper's value).
+const EPSILON: f32 = 0.01;
+
+/// Where the weights begin: the popularity logit at full weight as in the paper, so that before any
+/// learning the model ranks as counts do, and newer ones first among equals.
+pub(crate) const INITIAL: [f32; FEATURES] = [1.0, 0.3, 0.0, 0.3, 0.0];
+
+/// The tracks of one context, each once, with their features.
+#[derive(Debug, Default)]
+pub(crate) struct Personal {
+    /// Sorted by address, which decides nothing.
+    pub tracks: Vec<TrackId>,
+    pub features: Vec<[f32; FEATURES]>,
+}
+
+impl Personal {
+    /// Of a context, oldest first; replaces what was there.
+    pub fn read(&mut self, context: &[ContextPlay]) {
+        self.tracks.clear();
+        self.features.clear();
+        self.tracks.extend(context.iter().map(|play| play.track));
+        self.tracks.sort_unstable();
+        self.tracks.dedup();
+        self.features.resize(self.tracks.len(), [0.0; FEATURES]);
+        let newest = context.last().map(|play| play.track);
+        let mut before = None;
+        for (at, play) in context.iter().enumerate() {
+            let age = context.len() - at;
+            if let Ok(row) = self.tracks.binary_search(&play.track)
+                && let Some([count, level, last, follows, _]) = self.features.get_mut(row)
+            {
+                if age <= COUNTED {
+                    *count += 1.0;
+                }
+                *level += 1.0 / (age as f32).sqrt();
+                if age == 1 {
+                    *last = 1.0;
+                }
+                if before == newest {
+                    *follows += 1.0;
+                }
+            }
+            before = Some(play.track);
+        }
+        for [count, level, _, follows, present] in &mut self.features {
+            *count = ((*count + EPSILON) / EPSILON).ln();
+            *level = level.ln();
+            *follows = follows.ln_1p();
+            *present = 1.0;
+        }
+    }
+}
+
+/// The context that the question before `plays[at]` has, within a listener's whole log.
+pub(crate) fn context_before(plays: &[ContextPlay], at: usize) -> &[ContextPlay] {
+    use crate::windows::BLOCK;
+    let begin = (at / BLOCK * BLOCK).saturating_sub(BLOCK);
+    plays.get(begin..at).unwrap_or(&[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::windows::tests_support::plays_of;
+
+    #[test]
+    fn counts_recency_and_order() {
+        let mut personal = Personal::default();
+        personal.read(&plays_of([5, 3, 7, 5, 3].into_iter()));
+        assert_eq!(personal.tracks, [TrackId(3), TrackId(5), TrackId(7)]);
+        let [three, five, seven] = [0, 1, 2].map(|at| personal.features[at]);
+        assert!((three[0] - (2.01f32 / 0.01).ln()).abs() < 1e-5);
+        assert!((seven[0] - (1.01f32 / 0.01).ln()).abs() < 1e-5);
+        assert!(
+            (three[1] - (1.0 + 0.5f32).ln()).abs() < 1e-5,
+            "ages 1 and 4"
+        );
+        assert!((five[1] - (1.0 / 2f32.sqrt() + 1.0 / 5f32.sqrt()).ln()).abs() < 1e-5);
+        assert_eq!((three[2], five[2], seven[2]), (1.0, 0.0, 0.0));
+        // After the newest track, 3, came 7 once.
+        assert_eq!((three[3], five[3], seven[3]), (0.0, 0.0, 2f32.ln()));
+        personal.read(&[]);
+        assert!(personal.tracks.is_empty() && personal.features.is_empty());
+    }
+
+    #[test]
+    fn popularity_counts_fifty_plays() {
+        let mut personal = Personal::default();
+        personal.read(&plays_of(
+            std::iter::once(1).chain(std::iter::repeat_n(2, 50)),
+        ));
+        assert!(personal.features[0][0].abs() < 1e-5);
+        assert_eq!(personal.features[0][4], 1.0);
+    }
+}

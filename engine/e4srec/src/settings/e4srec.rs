@@ -1,0 +1,306 @@
+//! What can be tuned of E4SRec.
+//!
+//! The defaults are for two CPU cores: a backbone of four layers, no response tokens, few passes.
+
+use segue_nn::decoder::Projection;
+use segue_nn::device::Precision;
+use segue_nn::lora::{LoraConfig, LoraInit};
+use serde::{Deserialize, Serialize};
+
+use super::{rate, share};
+use crate::error::ModelError;
+
+/// All of E4SRec.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct E4SRecSettings {
+    /// The language model and the text around the plays.
+    pub backbone: BackboneSettings,
+    /// What learns inside the language model.
+    pub lora: LoraSettings,
+    /// How items get their vectors.
+    pub tower: TowerSettings,
+    /// Training on the first part of a log.
+    pub offline: OfflineSettings,
+    /// Learning from the stream.
+    pub online: OnlineSettings,
+    /// Plays before the last multiple of 50 that are read, 0 to 50: with it a window holds up to
+    /// `lookback + 49` plays. What a listener costs per play is `1 + lookback / 50` tokens.
+    pub lookback: usize,
+    /// Listeners whose keys and values are kept between batches. One takes
+    /// `4 · layers · kv_heads · head_dim` bytes per token in bf16: about 0.5 MiB by default.
+    pub cached_listeners: usize,
+    /// Tokens of one forward pass, at most.
+    pub batch_tokens: usize,
+    /// What everything random is derived from.
+    pub seed: u64,
+}
+
+/// The language model and the text around the plays.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackboneSettings {
+    /// Layers that are used; a cut backbone keeps most of its accuracy here (SLMRec, 2024).
+    pub depth: usize,
+    /// What the frozen weights are multiplied in; what learns is `f32` in any case.
+    pub precision: Precision,
+    /// The text before the plays; computed once per adapter.
+    pub instruction: String,
+    /// The text after the plays, `### Response:` in E4SRec. Each question pays for its tokens, in
+    /// training each play does; empty reads the answer off the play itself.
+    pub response: String,
+}
+
+/// What learns inside the language model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoraSettings {
+    /// Width of the bottleneck.
+    pub rank: i64,
+    /// The adapter's share is scaled by `alpha / rank`.
+    pub alpha: f64,
+    /// Share of inputs dropped while learning, in [0, 1).
+    pub dropout: f64,
+    /// The layers that get an adapter.
+    pub projections: Vec<Projection>,
+}
+
+/// How items get their vectors: `f(content) + g(plays) · e`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TowerSettings {
+    /// Components of an item's vector; even. The first half begins as a projection of the content,
+    /// the second holds the vector of the item encoder.
+    pub dimensions: i64,
+    /// Width of the perceptron over the content.
+    pub hidden: i64,
+    /// Components of a content vector.
+    pub content: usize,
+    /// Share of items whose *e* is left out in a training step, so that content alone must do.
+    pub id_dropout: f64,
+}
+
+/// Training on the first part of a log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OfflineSettings {
+    /// Passes over the windows.
+    pub epochs: usize,
+    /// Windows at most, the newest of every listener first. Each has `lookback + 50` plays.
+    pub windows: usize,
+    /// Windows in a step.
+    pub batch: usize,
+    /// AdamW's rate for the adapter.
+    pub lora_rate: f64,
+    /// AdamW's rate for everything else.
+    pub head_rate: f64,
+    /// AdamW's decay.
+    pub weight_decay: f64,
+    /// Tracks up to which the softmax is full; above it, so many are drawn.
+    pub candidates: usize,
+}
+
+/// Learning from the stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OnlineSettings {
+    /// Examples in a step of the fast learners.
+    pub batch: usize,
+    /// Tracks up to which the softmax is full; above it, so many are drawn and corrected.
+    pub candidates: usize,
+    /// AdamW's rate for the heads.
+    pub head_rate: f64,
+    /// Row-wise Adagrad's rate for the items' own vectors.
+    pub row_rate: f64,
+    /// The map of contents takes steps every so many epochs, since all vectors follow from it; 0
+    /// for never.
+    pub content_every: u64,
+    /// AdamW's rate for the map of contents.
+    pub content_rate: f64,
+    /// The adapter takes a step every so many epochs; 0 for never. Each step is a new version, and
+    /// all caches are computed anew.
+    pub lora_every: u64,
+    /// Examples of a step of the adapter, half of them of all time and half of them new.
+    pub lora_batch: usize,
+    /// AdamW's rate for the adapter.
+    pub lora_rate: f64,
+    /// Examples of all time that are kept.
+    pub reservoir: usize,
+    /// Newest examples that are kept, for the adapter and for the popularity that negatives are
+    /// drawn from.
+    pub recent: usize,
+    /// Plays after which a play counts half for a track's popularity.
+    pub half_life: f64,
+}
+
+impl Default for E4SRecSettings {
+    fn default() -> Self {
+        Self {
+            backbone: BackboneSettings::default(),
+            lora: LoraSettings::default(),
+            tower: TowerSettings::default(),
+            offline: OfflineSettings::default(),
+            online: OnlineSettings::default(),
+            lookback: 10,
+            cached_listeners: 512,
+            batch_tokens: 2_048,
+            seed: 0,
+        }
+    }
+}
+
+impl Default for BackboneSettings {
+    fn default() -> Self {
+        Self {
+            depth: 4,
+            precision: Precision::Auto,
+            instruction: "### Instruction:\nGiven the listening history, predict the next track.\n\n### Input:\n".into(),
+            response: String::new(),
+        }
+    }
+}
+
+impl Default for LoraSettings {
+    fn default() -> Self {
+        Self {
+            rank: 16,
+            alpha: 16.0,
+            dropout: 0.05,
+            projections: vec![
+                Projection::GateProj,
+                Projection::UpProj,
+                Projection::DownProj,
+            ],
+        }
+    }
+}
+
+impl Default for TowerSettings {
+    fn default() -> Self {
+        Self {
+            dimensions: 128,
+            hidden: 128,
+            content: 384,
+            id_dropout: 0.2,
+        }
+    }
+}
+
+impl Default for OfflineSettings {
+    fn default() -> Self {
+        Self {
+            epochs: 1,
+            windows: 600,
+            batch: 16,
+            lora_rate: 5e-4,
+            head_rate: 2e-3,
+            weight_decay: 0.01,
+            candidates: 4_096,
+        }
+    }
+}
+
+impl Default for OnlineSettings {
+    fn default() -> Self {
+        Self {
+            batch: 256,
+            candidates: 2_048,
+            head_rate: 1e-3,
+            row_rate: 0.1,
+            content_every: 4,
+            content_rate: 1e-3,
+            lora_every: 0,
+            lora_batch: 16,
+            lora_rate: 1e-4,
+            reservoir: 4_096,
+            recent: 4_096,
+            half_life: 50_000.0,
+        }
+    }
+}
+
+impl LoraSettings {
+    pub(crate) fn config(&self) -> LoraConfig {
+        LoraConfig {
+            rank: self.rank,
+            alpha: self.alpha,
+            dropout: self.dropout,
+            init: LoraInit::Kaiming,
+        }
+    }
+}
+
+impl E4SRecSettings {
+    /// Refuses what no model can be built from.
+    ///
+    /// # Errors
+    /// The first setting out of its range.
+    pub fn check(&self) -> Result<(), ModelError> {
+        let count = |key, value: usize, least: usize| {
+            if (least..=1 << 24).contains(&value) {
+                return Ok(());
+            }
+            let range = if least == 0 {
+                "from 0 to 16777216"
+            } else {
+                "from 1 to 16777216"
+            };
+            Err(ModelError::setting(key, value, range))
+        };
+        if self.lookback > 50 {
+            return Err(ModelError::setting(
+                "e4srec.lookback",
+                self.lookback,
+                "from 0 to 50",
+            ));
+        }
+        count("e4srec.cached_listeners", self.cached_listeners, 1)?;
+        count("e4srec.batch_tokens", self.batch_tokens, 1)?;
+        count("e4srec.backbone.depth", self.backbone.depth, 1)?;
+        if self.tower.dimensions < 2
+            || self.tower.dimensions % 2 != 0
+            || self.tower.dimensions > 1 << 14
+        {
+            return Err(ModelError::setting(
+                "e4srec.tower.dimensions",
+                self.tower.dimensions,
+                "to an even number from 2 to 16384",
+            ));
+        }
+        count(
+            "e4srec.tower.hidden",
+            usize::try_from(self.tower.hidden).unwrap_or(0),
+            1,
+        )?;
+        count("e4srec.tower.content", self.tower.content, 1)?;
+        share("e4srec.tower.id_dropout", self.tower.id_dropout, 1.0)?;
+        self.lora.config().validate().map_err(ModelError::Nn)?;
+        count("e4srec.offline.batch", self.offline.batch, 1)?;
+        count("e4srec.offline.windows", self.offline.windows, 0)?;
+        count("e4srec.offline.candidates", self.offline.candidates, 1)?;
+        rate("e4srec.offline.lora_rate", self.offline.lora_rate)?;
+        rate("e4srec.offline.head_rate", self.offline.head_rate)?;
+        share(
+            "e4srec.offline.weight_decay",
+            self.offline.weight_decay,
+            1.0,
+        )?;
+        count("e4srec.online.batch", self.online.batch, 1)?;
+        count("e4srec.online.candidates", self.online.candidates, 1)?;
+        count("e4srec.online.lora_batch", self.online.lora_batch, 1)?;
+        count("e4srec.online.reservoir", self.online.reservoir, 0)?;
+        count("e4srec.online.recent", self.online.recent, 1)?;
+        rate("e4srec.online.head_rate", self.online.head_rate)?;
+        rate("e4srec.online.row_rate", self.online.row_rate)?;
+        rate("e4srec.online.lora_rate", self.online.lora_rate)?;
+        rate("e4srec.online.content_rate", self.online.content_rate)?;
+        if !(self.online.half_life >= 1.0 && self.online.half_life.is_finite()) {
+            return Err(ModelError::setting(
+                "e4srec.online.half_life",
+                self.online.half_life,
+                "to at least 1",
+            ));
+        }
+        Ok(())
+    }
+}
