@@ -214,7 +214,9 @@ fn main() {
 
     let mut models: Vec<Box<dyn Recommender>> = Vec::new();
     let began = clock.now();
-    let settings = SasRecSettings::default();
+    // Other settings can be tried as JSON, such as {"epochs": 5}.
+    let text = std::env::var("SASREC").unwrap_or_else(|_| "{}".into());
+    let settings: SasRecSettings = serde_json::from_str(&text).unwrap();
     let (sasrec, report) = SasRec::fit(&log, &world.keys, &settings, Device::Cpu, &mut ()).unwrap();
     println!("sasrec: {:.1} s, {report:?}", seconds(began));
     let mut popular = PersonalMostPop::new();

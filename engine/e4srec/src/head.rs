@@ -50,17 +50,24 @@ impl Head {
         })
     }
 
+    /// What makes queries.
+    pub fn matrices(&self) -> Vec<Tensor> {
+        [&self.weight, &self.bias, &self.newest, &self.lately]
+            .map(Tensor::shallow_clone)
+            .into()
+    }
+
+    /// The few weights of the terms beside the query; they may move faster than the matrices.
+    pub fn terms(&self) -> Vec<Tensor> {
+        [&self.personal, &self.popularity]
+            .map(Tensor::shallow_clone)
+            .into()
+    }
+
     pub fn parameters(&self) -> Vec<Tensor> {
-        [
-            &self.weight,
-            &self.bias,
-            &self.newest,
-            &self.lately,
-            &self.personal,
-            &self.popularity,
-        ]
-        .map(Tensor::shallow_clone)
-        .into()
+        let mut all = self.matrices();
+        all.extend(self.terms());
+        all
     }
 
     /// `[n, d]`

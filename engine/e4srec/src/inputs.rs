@@ -31,10 +31,6 @@ impl InputTable {
         self.versions.get(row).copied().unwrap_or(0)
     }
 
-    pub fn rows(&self) -> usize {
-        self.versions.len()
-    }
-
     /// Takes over the vectors `[len(rows), d]` of some rows, new ones among them; what was read
     /// with another vector is read anew.
     pub fn set(&mut self, rows: &[i64], vectors: &Tensor) -> Result<(), ModelError> {

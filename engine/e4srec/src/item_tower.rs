@@ -12,7 +12,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::chance::normals;
 use crate::error::ModelError;
-use crate::optimise::adagrad_rows;
+use crate::optimise::{ADAGRAD_BEGIN, adagrad_rows};
 use crate::settings::TowerSettings;
 
 /// The trust in a track's own vector after `plays` plays, in [0, 1).
@@ -208,7 +208,12 @@ impl ItemTower {
             put(&self.content, &contents)?;
             put(&self.known, &known)?;
             put(&self.residual, &residuals)?;
-            put(&self.gates, &gates)
+            put(&self.gates, &gates)?;
+            let _ = self
+                .squares
+                .f_narrow(0, self.rows, count)?
+                .f_fill_(ADAGRAD_BEGIN)?;
+            Ok::<(), ModelError>(())
         })?;
         let from = self.rows;
         self.rows += count;

@@ -31,6 +31,7 @@ const CLIP: f64 = 1.0;
 #[derive(Debug)]
 pub(crate) struct Learner {
     head: AdamW,
+    terms: AdamW,
     content: AdamW,
     adapter: AdamW,
     memory: Reservoir,
@@ -46,7 +47,8 @@ impl Learner {
         let mut slow = model.backbone.adapter();
         slow.extend(model.backbone.front());
         Ok(Self {
-            head: AdamW::new(model.head.parameters(), 0.0)?,
+            head: AdamW::new(model.head.matrices(), 0.0)?,
+            terms: AdamW::new(model.head.terms(), 0.0)?,
             content: AdamW::new(model.tower.map.parameters(), 0.0)?,
             adapter: AdamW::new(slow, 0.0)?,
             memory: Reservoir::new(settings.reservoir, settings.recent, model.settings.seed),
@@ -140,6 +142,7 @@ impl E4SRec {
         let loss = candidates.loss(&self.head, &inputs, &vectors, &questions)?;
         loss.f_backward()?;
         let finite = learner.head.step(settings.head_rate, CLIP)?;
+        learner.terms.step(settings.term_rate, CLIP)?;
         if with_content {
             learner.content.step(settings.content_rate, CLIP)?;
         }

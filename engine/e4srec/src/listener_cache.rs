@@ -294,7 +294,7 @@ impl ListenerCache {
             let rows = self.slots.rows(&[slot], &[length], length)?;
             let mask = self.slots.causal_mask(&[slot], length)?;
             let positions = Tensor::f_arange(length, (Kind::Int64, Device::Cpu))?.f_unsqueeze(0)?;
-            backbone.decoder.forward(Pass {
+            let _ = backbone.decoder.forward(Pass {
                 embeds: &backbone.instruction_embeds(),
                 positions: &positions,
                 mask: &mask,

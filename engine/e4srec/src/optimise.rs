@@ -103,6 +103,10 @@ impl AdamW {
     }
 }
 
+/// What a row's accumulator begins at: about the square of the gradient of a single play. From zero,
+/// the faintest gradient of a negative sample would move a new row as far as its first play does.
+pub(crate) const ADAGRAD_BEGIN: f64 = 0.02;
+
 /// Row-wise Adagrad: one accumulator per row, of the row gradient's mean square (as in embedding
 /// tables of large recommenders). `table` is `[rows, d]`, `squares` `[rows]`, `rows` distinct ids,
 /// `gradient` `[len(rows), d]`. A row moves by at most `clip` per step in any component.

@@ -108,8 +108,10 @@ pub struct OnlineSettings {
     pub batch: usize,
     /// Tracks up to which the softmax is full; above it, so many are drawn and corrected.
     pub candidates: usize,
-    /// AdamW's rate for the heads.
+    /// AdamW's rate for the matrices that make queries.
     pub head_rate: f64,
+    /// AdamW's rate for the weights of the personal logit and of popularity.
+    pub term_rate: f64,
     /// Row-wise Adagrad's rate for the items' own vectors.
     pub row_rate: f64,
     /// The map of contents takes steps every so many epochs, since all vectors follow from it; 0
@@ -205,10 +207,11 @@ impl Default for OnlineSettings {
         Self {
             batch: 256,
             candidates: 2_048,
-            head_rate: 1e-3,
+            head_rate: 2e-4,
+            term_rate: 2e-3,
             row_rate: 0.1,
             content_every: 4,
-            content_rate: 1e-3,
+            content_rate: 2e-4,
             lora_every: 0,
             lora_batch: 16,
             lora_rate: 1e-4,
@@ -291,6 +294,7 @@ impl E4SRecSettings {
         count("e4srec.online.reservoir", self.online.reservoir, 0)?;
         count("e4srec.online.recent", self.online.recent, 1)?;
         rate("e4srec.online.head_rate", self.online.head_rate)?;
+        rate("e4srec.online.term_rate", self.online.term_rate)?;
         rate("e4srec.online.row_rate", self.online.row_rate)?;
         rate("e4srec.online.lora_rate", self.online.lora_rate)?;
         rate("e4srec.online.content_rate", self.online.content_rate)?;
