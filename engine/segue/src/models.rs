@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use segue_catalog::encoder::Encoder;
-use segue_e4srec::ModelError;
 use segue_e4srec::item_encoders::sasrec::SasRec;
-use segue_e4srec::settings::SasRecSettings;
+use segue_e4srec::settings::{E4SRecSettings, SasRecSettings};
+use segue_e4srec::{E4SRec, Foundation, ModelError};
 use segue_encode::text::TextEncoder;
 use segue_flow::Remedy;
 use segue_flow::clock::WallClock;
 use segue_listen::TrackKey;
 use segue_nn::device::{self, DeviceChoice, DevicePreference, Precision};
+use segue_recall::GraphWriter;
+use segue_recommend::centroid::CentroidRecall;
 use segue_recommend::popularity::PersonalMostPop;
 use segue_recommend::recommender::{RecommendError, Recommender};
 use segue_recommend::rules::SequentialRules;
@@ -41,6 +43,8 @@ pub struct ModelSettings {
     pub encoder_batch: usize,
     /// The item encoder.
     pub sasrec: SasRecSettings,
+    /// The language model over its items.
+    pub e4srec: E4SRecSettings,
 }
 
 impl Default for ModelSettings {
@@ -52,6 +56,7 @@ impl Default for ModelSettings {
             folder: PathBuf::new(),
             encoder_batch: 128,
             sasrec: SasRecSettings::default(),
+            e4srec: E4SRecSettings::default(),
         }
     }
 }
@@ -156,25 +161,50 @@ impl Models {
             taught.reason = self.choice.reason.clone();
             taught.threads = self.threads;
         }
-        Ok(Box::new(Lessons { models: self, sasrec, clock, taught }))
+        let mut e4srec = config.models.e4srec.clone();
+        e4srec.seed = config.seed;
+        e4srec.check()?;
+        // Before hours of a stream go by: are the weights there, and whole?
+        let folder = self.folder.join("smollm2-135m");
+        let foundation = Foundation::load(&folder, &e4srec.backbone, self.choice.device)
+            .context("the language model cannot be loaded; run `make setup`")?;
+        let recall = config.recall.clone();
+        Ok(Box::new(Lessons { models: self, sasrec, e4srec, foundation, recall, clock, taught }))
     }
+}
+
+/// Recall around the session's centroid answers where nothing before it can; its ranks of a whole
+/// catalogue would cost more than all others' together.
+const CENTROID: &str = "centroid-recall";
+
+/// Recommenders that answer and are not evaluated.
+pub fn unmeasured() -> Vec<String> {
+    vec![CENTROID.to_owned()]
 }
 
 /// Pairs whose difference is reported.
 pub fn comparisons() -> Vec<(String, String)> {
-    [("sequential-rules", "personal-most-pop")]
+    [
+        ("e4srec-online", "e4srec-frozen"),
+        ("e4srec-online", "sasrec"),
+        ("e4srec-online", "personal-most-pop"),
+        ("e4srec-online", "sequential-rules"),
+    ]
         .map(|(one, other)| (one.to_owned(), other.to_owned()))
         .to_vec()
 }
 
 /// The pair that the report leads with.
 pub fn headline() -> Option<Headline> {
-    None
+    Some(Headline { online: "e4srec-online".to_owned(), frozen: "e4srec-frozen".to_owned() })
 }
 
 struct Lessons {
     models: Models,
     sasrec: SasRecSettings,
+    e4srec: E4SRecSettings,
+    foundation: Foundation,
+    recall: segue_recall::Settings,
     clock: Arc<dyn WallClock>,
     taught: Arc<Mutex<Taught>>,
 }
@@ -229,11 +259,38 @@ impl Curriculum for Lessons {
             let examples = (log.plays.len() * report.epochs) as u64;
             Ok((model, examples))
         })?;
+        let e4srec = self.lesson("e4srec", |bar| {
+            let vectors = sasrec.item_vectors().map_err(|error| failed("sasrec", &error))?;
+            let fit =
+                E4SRec::fit(&self.foundation, log, &tracks, &vectors, &self.e4srec, bar);
+            let (model, report) = fit.map_err(|error| failed("e4srec", &error))?;
+            Ok((model, report.tokens))
+        })?;
+        let of_e4srec = |error| failed("e4srec", &error);
+        let online = e4srec.online().map_err(of_e4srec)?;
+        let frozen = e4srec.frozen().map_err(of_e4srec)?;
         let mut favourites = PersonalMostPop::new();
         favourites.train(log);
         let mut rules = SequentialRules::default();
         rules.train(log);
-        Ok(vec![Box::new(sasrec), Box::new(rules), Box::new(favourites)])
+        // The dearest first: who answers is the first that can.
+        let mut ladder: Vec<Box<dyn Recommender>> = vec![
+            Box::new(online),
+            Box::new(frozen),
+            Box::new(sasrec),
+            Box::new(rules),
+        ];
+        if content.dimensions() > 0 {
+            let writer = GraphWriter::new(content.dimensions(), self.recall.clone());
+            let writer = writer.map_err(|error| RecommendError {
+                recommender: CENTROID,
+                detail: error.to_string(),
+                remedy: Remedy::Configure,
+            })?;
+            ladder.push(Box::new(CentroidRecall::new(content.dimensions(), Box::new(writer))));
+        }
+        ladder.push(Box::new(favourites));
+        Ok(ladder)
     }
 }
 

@@ -134,6 +134,7 @@ fn run(
         format: config.stream.format,
         stage: segue_recommend::stage::StageSettings {
             train_plays: train_plays.max(1),
+            unmeasured: models::unmeasured(),
             compare: models::comparisons(),
             ..config.stage()
         },

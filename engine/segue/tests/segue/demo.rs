@@ -11,7 +11,7 @@ fn a_report_with_every_part_and_every_figure_labelled() {
         .env("SEGUE_LOG", "warn")
         // Small models on a small log: the wiring is what is tested here.
         .env("SEGUE__MODELS__SASREC__EPOCHS", "1")
-        .env("SEGUE__MODELS__E4SREC__DEPTH", "1")
+        .env("SEGUE__MODELS__E4SREC__BACKBONE__DEPTH", "1")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned()
