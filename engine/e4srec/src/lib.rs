@@ -15,6 +15,7 @@ mod backbone;
 mod chance;
 mod error;
 mod head;
+mod hidden;
 mod infer;
 mod inputs;
 pub mod item_encoders;

@@ -13,7 +13,7 @@ use segue_recommend::recommender::{Admitted, Ask, ContextPlay, Example, Recommen
 use segue_recommend::training::TrainingLog;
 use tch::{Device, Kind, Tensor};
 
-use crate::model::Freshness;
+use crate::hidden::Freshness;
 use crate::settings::E4SRecSettings;
 use crate::windows::BLOCK;
 use crate::windows::tests_support::{ask_of, plays_of};
@@ -175,7 +175,7 @@ fn from_the_cache_alone_and_in_company_is_the_same() {
         // More listeners than slots, a few plays at a time, over block boundaries.
         for from in (0..120).step_by(8) {
             let batch: Vec<(u32, usize)> = (0..7u32)
-                .filter(|user| (from / 8 + *user as usize) % 3 != 0)
+                .filter(|user| !(from / 8 + *user as usize).is_multiple_of(3))
                 .flat_map(|user| (from..from + 8).map(move |read| (user, read)))
                 .collect();
             let asks: Vec<Ask<'_>> = batch

@@ -192,7 +192,7 @@ impl Default for OfflineSettings {
     fn default() -> Self {
         Self {
             epochs: 1,
-            windows: 600,
+            windows: 1_000,
             batch: 16,
             lora_rate: 5e-4,
             head_rate: 2e-3,

@@ -1,0 +1,146 @@
+//! What the language model says behind each listener's newest play, asked once.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use segue_listen::UserId;
+use segue_recommend::Ask;
+use tch::{Kind, Tensor};
+
+use crate::error::ModelError;
+use crate::head::levelled;
+use crate::inputs::InputTable;
+use crate::listener_cache::ListenerCache;
+use crate::model::E4SRec;
+use crate::windows::{Run, runs};
+
+/// Hidden states that are remembered between barriers, at most.
+const MEMO: usize = 16_384;
+
+/// Hidden states of questions that were answered since the last barrier: learning from them costs
+/// no second pass.
+#[derive(Debug, Default)]
+pub(crate) struct Memo {
+    /// Print of what was read, and row.
+    rows: HashMap<(UserId, u64, usize), (Print, i64)>,
+    /// `[n, hidden]` each, at unit mean square, in order.
+    chunks: Vec<Tensor>,
+    count: i64,
+}
+
+/// What was read: the plays, and the versions of their inputs.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+struct Print {
+    plays: u64,
+    versions: u64,
+}
+
+/// Whether a hidden state will do that was read before newer content came.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Freshness {
+    /// It must be of the inputs as they are: for answers.
+    Now,
+    /// It may be what the answer was given from: for learning from that answer.
+    AsAsked,
+}
+
+impl E4SRec {
+    /// Hidden states behind the newest plays, `[asks, hidden]`, at unit mean square.
+    pub(crate) fn hidden(
+        &mut self,
+        asks: &[Ask<'_>],
+        freshness: Freshness,
+    ) -> Result<Tensor, ModelError> {
+        let _guard = tch::no_grad_guard();
+        if self.memo.rows.len() > MEMO {
+            self.memo = Memo::default();
+        }
+        let mut runs = runs(asks, self.settings.lookback);
+        let mut place_of = vec![0i64; asks.len()];
+        for run in &mut runs {
+            let prints = prints(run, &self.inputs);
+            let key = (run.user, run.begin);
+            run.reads.retain(|&(ask, read)| {
+                let print = prints.get(read).copied().unwrap_or_default();
+                match self.memo.rows.get(&(key.0, key.1, read)) {
+                    Some(&(known, row))
+                        if known == print
+                            || (freshness == Freshness::AsAsked && known.plays == print.plays) =>
+                    {
+                        if let Some(place) = place_of.get_mut(ask) {
+                            *place = row;
+                        }
+                        false
+                    }
+                    _ => true,
+                }
+            });
+        }
+        runs.retain(|run| !run.reads.is_empty());
+        if !runs.is_empty() {
+            let mut cache = match self.cache.take() {
+                Some(cache) => cache,
+                None => ListenerCache::new(
+                    &self.backbone,
+                    self.settings.lookback,
+                    self.settings.cached_listeners,
+                    self.settings.batch_tokens,
+                )?,
+            };
+            // If a pass fails, the cache is dropped with whatever state it is in.
+            let (answers, order) = cache.answers(&self.backbone, &self.inputs, &runs)?;
+            self.cache = Some(cache);
+            for (row, &ask) in (self.memo.count..).zip(&order) {
+                if let Some(place) = place_of.get_mut(ask) {
+                    *place = row;
+                }
+            }
+            for run in &runs {
+                let prints = prints(run, &self.inputs);
+                for &(ask, read) in &run.reads {
+                    let row = place_of.get(ask).copied().unwrap_or(0);
+                    let print = prints.get(read).copied().unwrap_or_default();
+                    let key = (run.user, run.begin, read);
+                    self.memo.rows.insert(key, (print, row));
+                }
+            }
+            self.memo.count += order.len() as i64;
+            self.memo.chunks.push(levelled(&answers)?);
+        }
+        if self.memo.chunks.len() > 1 {
+            self.memo.chunks = vec![Tensor::f_cat(&self.memo.chunks, 0)?];
+        }
+        let place_of = Tensor::f_from_slice(&place_of)?.f_to_device(self.device())?;
+        match self.memo.chunks.first() {
+            Some(all) => Ok(all.f_index_select(0, &place_of)?),
+            None => Ok(Tensor::f_zeros(
+                [0, self.backbone.hidden()],
+                (Kind::Float, self.device()),
+            )?),
+        }
+    }
+
+    /// Forgets the hidden states of the last epoch.
+    pub(crate) fn forget_memo(&mut self) {
+        self.memo = Memo::default();
+    }
+}
+
+/// Prints of what each number of plays of a run is read as: equal prints, equal hidden states.
+fn prints(run: &Run, inputs: &InputTable) -> Vec<Print> {
+    let (mut plays, mut versions) = (DefaultHasher::new(), DefaultHasher::new());
+    let print = |plays: &DefaultHasher, versions: &DefaultHasher| Print {
+        plays: plays.finish(),
+        versions: versions.finish(),
+    };
+    let mut prints = vec![print(&plays, &versions)];
+    for token in &run.tokens {
+        inputs.version(token.track.row()).hash(&mut versions);
+        token.track.0.hash(&mut plays);
+        token.opens_session.hash(&mut plays);
+        let ratio = token.ratio_before.map(|ratio| ratio.value().to_bits());
+        ratio.hash(&mut plays);
+        prints.push(print(&plays, &versions));
+    }
+    prints
+}
