@@ -60,7 +60,7 @@ fn rate(watched: &Throughput) -> Figure {
     let end = greatest(points.iter().map(|point| point.0));
     let top = greatest(points.iter().map(|point| point.1));
     let x = Axis::round("seconds since the phase began", 0.0, end, about);
-    let y = Axis::round(&format!("{unit} per second"), 0.0, top, about).to_next_tick(about);
+    let y = Axis::round(&format!("{unit} per second"), 0.0, top, about).up_to_next_tick(about);
     let caption = format!("Throughput of {}", watched.phase);
     let overall = last.filter(|last| last.0 > 0.0).map(|(passed, done)| {
         let rate = about(done as f64 / passed);
@@ -107,11 +107,11 @@ pub(super) fn latency(report: &Report) -> Figure {
         to: high.max(low + 1.0),
         ticks: decades(low, high, |value| micros(value)),
     };
-    // Half a decade below 1, so that a single prediction has a bar.
+    // Half a decade below 1, so that a single prediction has a bar; room above for the labels.
     let y = Axis {
         label: "predictions (logarithmic)".to_owned(),
         from: -0.5,
-        to: (most as f64).log10() + 0.2,
+        to: ((most as f64).log10() + 0.5) * 1.35,
         ticks: decades(0.0, (most as f64).log10().floor(), |value| {
             about(value as f64)
         }),
@@ -172,7 +172,7 @@ pub(super) fn sessions(report: &Report) -> Figure {
             .map(|(place, bucket)| (place as f64 + 0.5, span(bucket.from, bucket.to)))
             .collect(),
     };
-    let y = Axis::round("sessions", 0.0, most, about).to_next_tick(about);
+    let y = Axis::round("sessions", 0.0, most, about).up_to_next_tick(about);
     let bars = buckets
         .iter()
         .enumerate()
@@ -210,7 +210,7 @@ pub(super) fn completion(report: &Report) -> Figure {
         about,
     );
     let y = Axis::round("plays", 0.0, greatest(bars.iter().map(|bar| bar.2)), about)
-        .to_next_tick(about);
+        .up_to_next_tick(about);
     let caption = format!(
         "Completion ratios of {} plays; {} have none",
         count(completion.count()),
@@ -292,7 +292,7 @@ fn metric_over_time(report: &PrequentialReport, metric: &Metric, part: Part) -> 
         .collect();
     let (end, _, top) = extent(&marks);
     let x = Axis::round("plays evaluated so far", 0.0, end, about);
-    let y = Axis::round(&label(metric), 0.0, top, about).to_next_tick(about);
+    let y = Axis::round(&label(metric), 0.0, top, about).up_to_next_tick(about);
     let caption = format!("{} over time: {}", metric.name, part.0);
     Figure {
         svg: draw(&x, &y, &marks, &caption),
@@ -306,11 +306,13 @@ fn metric_over_time(report: &PrequentialReport, metric: &Metric, part: Part) -> 
 /// The paired differences in recall@20 over time.
 pub(super) fn differences(report: &PrequentialReport) -> Figure {
     let metric = &RECALL_20;
+    // A recommender's colour is its own: differences have those after the last recommender's.
+    let first = report.recommenders.len();
     let mut marks: Vec<Mark> = report
         .differences
         .iter()
         .enumerate()
-        .map(|(at, one)| line(at, &one.parts.windows, PARTS[0].1, metric, 100.0))
+        .map(|(at, one)| line(first + at, &one.parts.windows, PARTS[0].1, metric, 100.0))
         .collect();
     let (end, low, top) = extent(&marks);
     let (low, top) = (low.min(0.0), top.max(0.0));
@@ -325,12 +327,12 @@ pub(super) fn differences(report: &PrequentialReport) -> Figure {
     let caption = "Differences in recall@20 over time: all plays; above 0, the first is better";
     Figure {
         svg: draw(&x, &y, &marks, caption),
-        legend: legend(
-            report
-                .differences
-                .iter()
-                .map(|one| format!("{} − {}", one.name, one.minus)),
-        ),
+        legend: report
+            .differences
+            .iter()
+            .enumerate()
+            .map(|(at, one)| (first + at, format!("{} − {}", one.name, one.minus)))
+            .collect(),
         caption: caption.to_owned(),
         otherwise: "no recommenders were compared".to_owned(),
         ..Figure::default()

@@ -93,7 +93,7 @@ impl Axis {
     }
 
     /// The same axis, stretched to its next tick.
-    pub fn to_next_tick(mut self, write: impl Fn(f64) -> String) -> Self {
+    pub fn up_to_next_tick(mut self, write: impl Fn(f64) -> String) -> Self {
         let step = match self.ticks.as_slice() {
             [(a, _), (b, _), ..] => b - a,
             _ => return self,

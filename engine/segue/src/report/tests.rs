@@ -151,8 +151,8 @@ fn facts(play: u64) -> Facts {
     Facts {
         user: UserId((play % 37) as u32),
         at: EventTime::from_millis(1_230_768_000_000 + play as i64 * 60_000),
-        first_play: play % 3 == 0,
-        cold_track: play % 10 == 0,
+        first_play: play.is_multiple_of(3),
+        cold_track: play.is_multiple_of(10),
         plays: play / 37,
     }
 }
