@@ -105,7 +105,7 @@ pub(super) fn latency(report: &Report) -> Figure {
         label: "latency (logarithmic)".to_owned(),
         from: low,
         to: high.max(low + 1.0),
-        ticks: decades(low, high, |value| micros(value)),
+        ticks: decades(low, high, micros),
     };
     // Half a decade below 1, so that a single prediction has a bar; room above for the labels.
     let y = Axis {
@@ -442,6 +442,7 @@ fn label(metric: &Metric) -> String {
 fn extent(marks: &[Mark]) -> (f64, f64, f64) {
     let (mut end, mut low, mut top) = (f64::NAN, f64::NAN, f64::NAN);
     let (mut band_low, mut band_top) = (f64::NAN, f64::NAN);
+    let mut banded = false;
     for mark in marks {
         if let Mark::Line { points, band, .. } = mark {
             // `min` and `max` leave out what is not a number.
@@ -450,11 +451,15 @@ fn extent(marks: &[Mark]) -> (f64, f64, f64) {
                 low = low.min(value);
                 top = top.max(value);
             }
+            banded |= !band.is_empty();
             for (_, least, most) in band {
                 band_low = band_low.min(*least);
                 band_top = band_top.max(*most);
             }
         }
+    }
+    if !banded {
+        return (end, low, top);
     }
     let room = (top - low).max(top.abs() * 0.5) * 0.5;
     (
