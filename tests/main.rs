@@ -1,0 +1,7 @@
+//! Tests of the whole house, in one binary.
+//!
+//! - [`house`]: who may depend on whom, and what every file must and must not have.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod house;
