@@ -65,7 +65,7 @@ fn through_the_embedded_log_as_in_process() {
     let folder = tempfile::tempdir().unwrap();
     let config = rig::config(folder.path());
     let (summary, expected) = rig::in_process(&config, rig::listens(PLAYS));
-    assert!(summary.predictions > 500 && summary.stream.sessions > 100, "{summary:?}");
+    assert!(summary.predictions > 300 && summary.stream.sessions > 300);
 
     let log = Log::open(&config.log).unwrap();
     log.ensure_topic(&config.stream.topic, 1).unwrap();
