@@ -59,6 +59,13 @@ impl Learner {
     }
 }
 
+/// Whether the heads take part in a step.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Heads {
+    Learn,
+    Rest,
+}
+
 impl E4SRec {
     /// One epoch of learning; nothing for a frozen model.
     pub(crate) fn learn_from(
@@ -88,26 +95,35 @@ impl E4SRec {
         }
         learner.epochs += 1;
         let settings = self.settings.online.clone();
-        // What is learnt from must be scorable; a track's first play is counted all the same.
-        let known: Vec<Example<'_>> = examples
+        // Only what could have been answered teaches how to answer. First plays of tracks that
+        // came with this epoch would teach the heads to rank what is new above what people replay,
+        // and no question is ever answered by a track that is not there. Their own vectors begin
+        // with these plays, though.
+        let rows = self.asked_rows.take().unwrap_or(self.catalogue.len());
+        let (known, cold): (Vec<Example<'_>>, Vec<Example<'_>>) = examples
             .iter()
             .filter(|example| self.catalogue.contains(example.actual))
-            .copied()
-            .collect();
+            .partition(|example| example.actual.row() < rows);
         let with_content =
             settings.content_every > 0 && learner.epochs.is_multiple_of(settings.content_every);
         let (mut sum, mut steps) = (0.0, 0.0);
         for chunk in known.chunks(settings.batch) {
-            let loss = self.fast_step(learner, chunk, with_content)?;
+            let loss = self.fast_step(learner, chunk, with_content, Heads::Learn)?;
             sum += loss * chunk.len() as f64;
             steps += chunk.len() as f64;
+        }
+        for chunk in cold.chunks(settings.batch) {
+            self.fast_step(learner, chunk, false, Heads::Rest)?;
         }
         if with_content {
             self.tower.refresh_all()?;
         }
         self.count(examples)?;
-        for example in examples {
+        for example in &known {
             learner.memory.push(example);
+        }
+        for example in examples {
+            self.memory.learn(example);
         }
         self.forget_memo();
         if settings.lora_every > 0 && learner.epochs.is_multiple_of(settings.lora_every) {
@@ -125,6 +141,7 @@ impl E4SRec {
         learner: &mut Learner,
         examples: &[Example<'_>],
         with_content: bool,
+        heads: Heads,
     ) -> Result<f64, ModelError> {
         let settings = self.settings.online.clone();
         let asks: Vec<Ask<'_>> = examples.iter().map(|example| example.ask).collect();
@@ -142,8 +159,16 @@ impl E4SRec {
         let vectors = mapped.f_add(&own.f_mul(&self.tower.gates(rows)?)?)?;
         let loss = candidates.loss(&self.head, &inputs, &vectors, &questions)?;
         loss.f_backward()?;
-        let finite = learner.head.step(settings.head_rate, CLIP)?;
-        learner.terms.step(settings.term_rate, CLIP)?;
+        let finite = match heads {
+            Heads::Learn => {
+                learner.terms.step(settings.term_rate, CLIP)?;
+                learner.head.step(settings.head_rate, CLIP)?
+            }
+            Heads::Rest => {
+                self.forget_head_gradients();
+                loss.f_double_value(&[])?.is_finite()
+            }
+        };
         if with_content {
             learner.content.step(settings.content_rate, CLIP)?;
         }
@@ -212,17 +237,22 @@ impl E4SRec {
         loss.f_backward()?;
         learner.adapter.step(settings.lora_rate, CLIP)?;
         // The heads have learnt from these examples already, and learn every epoch.
+        self.forget_head_gradients();
+        self.publish()
+    }
+
+    fn forget_head_gradients(&self) {
         for parameter in &mut self.head.parameters() {
             parameter.zero_grad();
         }
-        self.publish()
     }
 
     fn questions(&self, examples: &[Example<'_>]) -> Questions {
         let mut questions = Questions::default();
         let mut personal = Personal::default();
         for example in examples {
-            personal.read(example.ask.context);
+            let ask = &example.ask;
+            personal.read(ask.context, self.memory.of(ask.user), ask.plays);
             questions.push(example.actual, &personal, self.catalogue.len());
         }
         questions

@@ -23,6 +23,7 @@ mod item_tower;
 mod learner;
 mod listener_cache;
 pub mod loss;
+mod memory;
 mod model;
 mod objective;
 mod offline;

@@ -21,6 +21,7 @@ use crate::inputs::InputTable;
 use crate::item_tower::{ItemTower, NewRow};
 use crate::learner::Learner;
 use crate::listener_cache::ListenerCache;
+use crate::memory::Memory;
 use crate::offline::check_content;
 use crate::personal::Personal;
 use crate::popularity::Popularity;
@@ -54,9 +55,13 @@ pub struct E4SRec {
     pub(crate) learner: Option<Learner>,
     pub(crate) cache: Option<ListenerCache>,
     pub(crate) adapter_version: u64,
+    /// How many tracks there were when this epoch's questions were answered.
+    pub(crate) asked_rows: Option<usize>,
     trained: HashMap<TrackKey, Trained>,
     /// Plays of tracks that were not admitted yet.
     pub(crate) pending: HashMap<TrackId, u32>,
+    /// What each listener has played, as far as this model has learnt it.
+    pub(crate) memory: Memory,
     pub(crate) memo: Memo,
 }
 
@@ -77,7 +82,9 @@ impl E4SRec {
             learner: None,
             cache: None,
             adapter_version: 0,
+            asked_rows: None,
             pending: HashMap::new(),
+            memory: Memory::new(settings.online.remembered),
             memo: Memo::default(),
             settings: settings.clone(),
             backbone,
@@ -105,8 +112,10 @@ impl E4SRec {
             learner: None,
             cache: None,
             adapter_version: self.adapter_version,
+            asked_rows: None,
             trained: self.trained.clone(),
             pending: self.pending.clone(),
+            memory: self.memory.clone(),
             memo: Memo::default(),
             backbone,
         })
@@ -242,6 +251,7 @@ impl E4SRec {
         wanted: &[usize],
         mut each: impl FnMut(&Catalogue, &[usize], Tensor) -> Result<(), ModelError>,
     ) -> Result<(), ModelError> {
+        self.asked_rows = Some(self.catalogue.len());
         if wanted.is_empty() || self.catalogue.is_empty() {
             return Ok(());
         }
@@ -264,7 +274,7 @@ impl E4SRec {
             let mut scores = query.f_matmul(&vectors.f_tr()?)?.f_add(&levels)?;
             let (mut at, mut columns, mut features) = (Vec::new(), Vec::new(), Vec::new());
             for (question, ask) in (0i64..).zip(asks) {
-                personal.read(ask.context);
+                personal.read(ask.context, self.memory.of(ask.user), ask.plays);
                 for (track, values) in personal.tracks.iter().zip(&personal.features) {
                     if self.catalogue.contains(*track) {
                         at.push(question);

@@ -299,7 +299,7 @@ fn one_step(
         reads.push((length as i64, (0..range.len() as i64).collect()));
         for at in range {
             let Some(play) = plays.get(at) else { continue };
-            personal.read(context_before(plays, at));
+            personal.read(context_before(plays, at), &[], at as u64);
             questions.push(play.track, &personal, rows);
             newest.push(plays.get(..at).unwrap_or(&[]));
         }

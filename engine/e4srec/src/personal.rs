@@ -3,13 +3,17 @@
 //! The personal-popularity logit of Abbattista et al. (RecSys 2024, "Enhancing sequential music
 //! recommendation with personalized popularity awareness"), split by what makes people replay:
 //! how often, how lately (ACT-R's base level), at once, and in the order of last time. The weights
-//! are learnt. Tracks that are not in the context get 0: a constant for all would change no rank.
+//! are learnt. A learner also knows what was played before the context ([`crate::memory`]): how often,
+//! how lately, and that it was at all. All other tracks get 0: a constant for all would change no
+//! rank.
 
 use segue_listen::TrackId;
 use segue_recommend::ContextPlay;
 
+use crate::memory::{Remembered, age};
+
 /// How many features there are.
-pub(crate) const FEATURES: usize = 5;
+pub(crate) const FEATURES: usize = 8;
 /// Plays that are counted for the popularity feature.
 const COUNTED: usize = 50;
 /// Stands for a count of none (the paper's value).
@@ -17,7 +21,7 @@ const EPSILON: f32 = 0.01;
 
 /// Where the weights begin: the popularity logit at full weight as in the paper, so that before any
 /// learning the model ranks as counts do, and newer ones first among equals.
-pub(crate) const INITIAL: [f32; FEATURES] = [1.0, 0.3, 0.0, 0.3, 0.0];
+pub(crate) const INITIAL: [f32; FEATURES] = [1.0, 0.3, 0.0, 0.3, 0.0, 0.5, 0.3, 1.0];
 
 /// The tracks of one context, each once, with their features.
 #[derive(Debug, Default)]
@@ -28,11 +32,14 @@ pub(crate) struct Personal {
 }
 
 impl Personal {
-    /// Of a context, oldest first; replaces what was there.
-    pub fn read(&mut self, context: &[ContextPlay]) {
+    /// Of a context, oldest first, of a listener with `plays` plays behind them, and of what is
+    /// remembered; replaces what was there.
+    pub fn read(&mut self, context: &[ContextPlay], remembered: &[Remembered], plays: u64) {
         self.tracks.clear();
         self.features.clear();
         self.tracks.extend(context.iter().map(|play| play.track));
+        self.tracks
+            .extend(remembered.iter().map(|known| known.track));
         self.tracks.sort_unstable();
         self.tracks.dedup();
         self.features.resize(self.tracks.len(), [0.0; FEATURES]);
@@ -41,7 +48,7 @@ impl Personal {
         for (at, play) in context.iter().enumerate() {
             let age = context.len() - at;
             if let Ok(row) = self.tracks.binary_search(&play.track)
-                && let Some([count, level, last, follows, _]) = self.features.get_mut(row)
+                && let Some([count, level, last, follows, ..]) = self.features.get_mut(row)
             {
                 if age <= COUNTED {
                     *count += 1.0;
@@ -56,11 +63,22 @@ impl Personal {
             }
             before = Some(play.track);
         }
-        for [count, level, _, follows, present] in &mut self.features {
-            *count = ((*count + EPSILON) / EPSILON).ln();
-            *level = level.ln();
-            *follows = follows.ln_1p();
-            *present = 1.0;
+        for [count, level, _, follows, present, ..] in &mut self.features {
+            if *level > 0.0 {
+                *count = ((*count + EPSILON) / EPSILON).ln();
+                *level = level.ln();
+                *follows = follows.ln_1p();
+                *present = 1.0;
+            }
+        }
+        for known in remembered {
+            if let Ok(row) = self.tracks.binary_search(&known.track)
+                && let Some([.., often, lately, ever]) = self.features.get_mut(row)
+            {
+                *often = (known.plays as f32).ln_1p();
+                *lately = -age(known, plays).ln();
+                *ever = 1.0;
+            }
         }
     }
 }
@@ -80,7 +98,7 @@ mod tests {
     #[test]
     fn counts_recency_and_order() {
         let mut personal = Personal::default();
-        personal.read(&plays_of([5, 3, 7, 5, 3].into_iter()));
+        personal.read(&plays_of([5, 3, 7, 5, 3].into_iter()), &[], 5);
         assert_eq!(personal.tracks, [TrackId(3), TrackId(5), TrackId(7)]);
         let [three, five, seven] = [0, 1, 2].map(|at| personal.features[at]);
         assert!((three[0] - (2.01f32 / 0.01).ln()).abs() < 1e-5);
@@ -93,16 +111,24 @@ mod tests {
         assert_eq!((three[2], five[2], seven[2]), (1.0, 0.0, 0.0));
         // After the newest track, 3, came 7 once.
         assert_eq!((three[3], five[3], seven[3]), (0.0, 0.0, 2f32.ln()));
-        personal.read(&[]);
+        personal.read(&[], &[], 0);
         assert!(personal.tracks.is_empty() && personal.features.is_empty());
     }
 
     #[test]
     fn popularity_counts_fifty_plays() {
         let mut personal = Personal::default();
-        personal.read(&plays_of(
-            std::iter::once(1).chain(std::iter::repeat_n(2, 50)),
-        ));
+        let plays = plays_of(std::iter::once(1).chain(std::iter::repeat_n(2, 50)));
+        let remembered = [Remembered {
+            track: TrackId(9),
+            plays: 3,
+            newest: 41,
+        }];
+        personal.read(&plays, &remembered, 51);
+        assert_eq!(personal.tracks, [TrackId(1), TrackId(2), TrackId(9)]);
+        assert_eq!(personal.features[2][..5], [0.0; 5]);
+        assert_eq!(personal.features[2][5..], [4f32.ln(), -10f32.ln(), 1.0]);
+        assert_eq!(personal.features[1][5..], [0.0; 3]);
         assert!(personal.features[0][0].abs() < 1e-5);
         assert_eq!(personal.features[0][4], 1.0);
     }

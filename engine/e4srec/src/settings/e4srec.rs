@@ -131,6 +131,9 @@ pub struct OnlineSettings {
     /// Newest examples that are kept, for the adapter and for the popularity that negatives are
     /// drawn from.
     pub recent: usize,
+    /// Tracks that are remembered of each listener beyond the context, at least (at most twice as
+    /// many); 0 for none.
+    pub remembered: usize,
     /// Plays after which a play counts half for a track's popularity.
     pub half_life: f64,
 }
@@ -217,6 +220,7 @@ impl Default for OnlineSettings {
             lora_rate: 1e-4,
             reservoir: 4_096,
             recent: 4_096,
+            remembered: 256,
             half_life: 50_000.0,
         }
     }
@@ -293,6 +297,7 @@ impl E4SRecSettings {
         count("e4srec.online.lora_batch", self.online.lora_batch, 1)?;
         count("e4srec.online.reservoir", self.online.reservoir, 0)?;
         count("e4srec.online.recent", self.online.recent, 1)?;
+        count("e4srec.online.remembered", self.online.remembered, 0)?;
         rate("e4srec.online.head_rate", self.online.head_rate)?;
         rate("e4srec.online.term_rate", self.online.term_rate)?;
         rate("e4srec.online.row_rate", self.online.row_rate)?;
