@@ -195,7 +195,7 @@ impl Default for OfflineSettings {
     fn default() -> Self {
         Self {
             epochs: 1,
-            windows: 1_000,
+            windows: 800,
             batch: 16,
             lora_rate: 5e-4,
             head_rate: 2e-3,
@@ -211,8 +211,8 @@ impl Default for OnlineSettings {
             batch: 256,
             candidates: 2_048,
             head_rate: 2e-4,
-            term_rate: 2e-3,
-            row_rate: 0.1,
+            term_rate: 5e-3,
+            row_rate: 0.05,
             content_every: 4,
             content_rate: 2e-4,
             lora_every: 0,
