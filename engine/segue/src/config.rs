@@ -112,7 +112,9 @@ pub struct Sessions {
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { gap: Duration::from_secs(1_200) }
+        Self {
+            gap: Duration::from_secs(1_200),
+        }
     }
 }
 
@@ -188,7 +190,10 @@ impl Config {
 
     fn check(&self) -> Result<()> {
         if !(0.0..1.0).contains(&self.recommend.train_share) {
-            bail!("recommend.train_share = {} is not in [0, 1)", self.recommend.train_share);
+            bail!(
+                "recommend.train_share = {} is not in [0, 1)",
+                self.recommend.train_share
+            );
         }
         if self.stream.lanes == 0 || self.recommend.epoch == 0 || self.stream.batch == 0 {
             bail!("stream.lanes, stream.batch and recommend.epoch must be at least 1");
@@ -243,7 +248,10 @@ impl Config {
 
     /// Where a run leaves its files.
     pub fn out_dir(&self) -> PathBuf {
-        self.log.dir.parent().map_or_else(|| PathBuf::from("out"), Path::to_path_buf)
+        self.log
+            .dir
+            .parent()
+            .map_or_else(|| PathBuf::from("out"), Path::to_path_buf)
     }
 }
 
@@ -257,7 +265,11 @@ mod tests {
 
     #[test]
     fn the_shipped_file_is_the_default() {
-        let default = Config { seed: 42, ..Config::default() }.with_models_of(&shipped());
+        let default = Config {
+            seed: 42,
+            ..Config::default()
+        }
+        .with_models_of(&shipped());
         let (shipped, default) = (shipped().to_toml().unwrap(), default.to_toml().unwrap());
         for (one, other) in shipped.lines().zip(default.lines()) {
             assert_eq!(one, other, "the shipped file, then the default");
@@ -288,7 +300,11 @@ mod tests {
             } else if line.is_empty() || line.starts_with('[') {
                 comment = false;
             } else {
-                assert!(comment, "line {}: `{line}` has no comment above it", number + 1);
+                assert!(
+                    comment,
+                    "line {}: `{line}` has no comment above it",
+                    number + 1
+                );
                 comment = false;
             }
         }
@@ -308,6 +324,9 @@ mod tests {
         assert!(error("[stream]\nlanes = 0").contains("stream.lanes"));
         let missing = folder.path().join("none.toml");
         let error = format!("{:#}", Config::load(Some(&missing)).unwrap_err());
-        assert!(error.contains("none.toml: there is no such file"), "{error}");
+        assert!(
+            error.contains("none.toml: there is no such file"),
+            "{error}"
+        );
     }
 }

@@ -36,9 +36,15 @@ impl Phase {
 
     fn answer(&self) -> (StatusCode, &'static str) {
         let phase = self.0.load(Ordering::Relaxed);
-        let status =
-            if phase == RUNNING { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        (status, NAMES.get(phase as usize).copied().unwrap_or("unknown"))
+        let status = if phase == RUNNING {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        (
+            status,
+            NAMES.get(phase as usize).copied().unwrap_or("unknown"),
+        )
     }
 }
 
@@ -65,19 +71,23 @@ pub fn serve(address: SocketAddr, phase: Phase, metrics: PrometheusHandle) -> Re
     })?;
     listener.set_nonblocking(true)?;
     let bound = listener.local_addr()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("http".to_owned()).spawn(move || {
-        let outcome = runtime.block_on(async move {
-            let router = Router::new()
-                .route("/health", get(|| async { "alive\n" }))
-                .route("/ready", get(move || async move { phase.answer() }))
-                .route("/metrics", get(move || async move { metrics.render() }));
-            axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await
-        });
-        if let Err(error) = outcome {
-            tracing::error!(%error, "the HTTP server stopped");
-        }
-    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new()
+        .name("http".to_owned())
+        .spawn(move || {
+            let outcome = runtime.block_on(async move {
+                let router = Router::new()
+                    .route("/health", get(|| async { "alive\n" }))
+                    .route("/ready", get(move || async move { phase.answer() }))
+                    .route("/metrics", get(move || async move { metrics.render() }));
+                axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await
+            });
+            if let Err(error) = outcome {
+                tracing::error!(%error, "the HTTP server stopped");
+            }
+        })?;
     Ok(bound)
 }
 
@@ -88,7 +98,11 @@ mod tests {
 
     fn get(address: SocketAddr, path: &str) -> String {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -107,6 +121,9 @@ mod tests {
         names::count(names::Name::Epochs, 3);
         assert!(get(bound, "/metrics").contains("segue_epochs_total 3"));
         let error = format!("{:#}", serve(bound, phase, metrics).unwrap_err());
-        assert!(error.contains(&bound.to_string()) && error.contains("http.listen"), "{error}");
+        assert!(
+            error.contains(&bound.to_string()) && error.contains("http.listen"),
+            "{error}"
+        );
     }
 }

@@ -48,7 +48,11 @@ pub fn read_files(
 ) -> Result<OrderedLog> {
     let inputs = Inputs::find(paths)?;
     let reading = ReadSettings {
-        rejects: config.read.rejects.clone().or_else(|| Some(rejects.to_owned())),
+        rejects: config
+            .read
+            .rejects
+            .clone()
+            .or_else(|| Some(rejects.to_owned())),
         ..config.read.clone()
     };
     let mut bar = Bar::on_terminal();
@@ -60,7 +64,9 @@ pub fn read_files(
         }
     })?;
     bar.finish();
-    let Some(listens) = listens else { bail!("stopped while reading {}", inputs.named()) };
+    let Some(listens) = listens else {
+        bail!("stopped while reading {}", inputs.named())
+    };
     let report = listens.report().clone();
     Ok(OrderedLog {
         description: inputs.named().to_owned(),
@@ -104,7 +110,11 @@ pub fn delivery(config: &Config, lanes: u32) -> DeliverySettings {
         partitions: lanes,
         format: config.stream.format,
         listens_per_epoch: LISTENS_PER_EPOCH,
-        heartbeat_ms: if lanes > 1 { DeliverySettings::default().heartbeat_ms } else { 0 },
+        heartbeat_ms: if lanes > 1 {
+            DeliverySettings::default().heartbeat_ms
+        } else {
+            0
+        },
         ..DeliverySettings::default()
     }
 }

@@ -25,7 +25,10 @@ fn main() -> ExitCode {
     }
     let filter = EnvFilter::try_from_env("SEGUE_LOG")
         .unwrap_or_else(|_| EnvFilter::new(if cli.verbose { "debug" } else { "info" }));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -119,12 +119,21 @@ impl Models {
         let threads = device::limit_threads(threads);
         let folder = match config.models.folder.as_os_str().is_empty() {
             false => config.models.folder.clone(),
-            true => std::env::var_os("SEGUE_MODELS").map_or_else(|| ".models".into(), PathBuf::from),
+            true => {
+                std::env::var_os("SEGUE_MODELS").map_or_else(|| ".models".into(), PathBuf::from)
+            }
         };
         if !folder.is_dir() {
-            anyhow::bail!("{}: no pretrained weights there; run `make setup`", folder.display());
+            anyhow::bail!(
+                "{}: no pretrained weights there; run `make setup`",
+                folder.display()
+            );
         }
-        Ok(Self { choice, threads, folder })
+        Ok(Self {
+            choice,
+            threads,
+            folder,
+        })
     }
 
     /// The device and why, in one line.
@@ -169,7 +178,15 @@ impl Models {
         let foundation = Foundation::load(&folder, &e4srec.backbone, self.choice.device)
             .context("the language model cannot be loaded; run `make setup`")?;
         let recall = config.recall.clone();
-        Ok(Box::new(Lessons { models: self, sasrec, e4srec, foundation, recall, clock, taught }))
+        Ok(Box::new(Lessons {
+            models: self,
+            sasrec,
+            e4srec,
+            foundation,
+            recall,
+            clock,
+            taught,
+        }))
     }
 }
 
@@ -190,13 +207,16 @@ pub fn comparisons() -> Vec<(String, String)> {
         ("e4srec-online", "personal-most-pop"),
         ("e4srec-online", "sequential-rules"),
     ]
-        .map(|(one, other)| (one.to_owned(), other.to_owned()))
-        .to_vec()
+    .map(|(one, other)| (one.to_owned(), other.to_owned()))
+    .to_vec()
 }
 
 /// The pair that the report leads with.
 pub fn headline() -> Option<Headline> {
-    Some(Headline { online: "e4srec-online".to_owned(), frozen: "e4srec-frozen".to_owned() })
+    Some(Headline {
+        online: "e4srec-online".to_owned(),
+        frozen: "e4srec-frozen".to_owned(),
+    })
 }
 
 struct Lessons {
@@ -230,7 +250,9 @@ impl Lessons {
         lesson: impl FnOnce(&mut TrainingBar) -> Result<(T, u64), RecommendError>,
     ) -> Result<T, RecommendError> {
         let begun = self.clock.now();
-        let mut bar = TrainingBar { bar: watch::bar(0, name) };
+        let mut bar = TrainingBar {
+            bar: watch::bar(0, name),
+        };
         let (outcome, examples) = lesson(&mut bar)?;
         bar.bar.finish();
         let seconds = self.clock.now().saturating_sub(begun).as_secs_f64();
@@ -239,7 +261,11 @@ impl Lessons {
             seconds,
             amount: Some((examples, "examples".to_owned())),
         };
-        self.taught.lock().unwrap_or_else(PoisonError::into_inner).phases.push(phase);
+        self.taught
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .phases
+            .push(phase);
         Ok(outcome)
     }
 }
@@ -260,9 +286,10 @@ impl Curriculum for Lessons {
             Ok((model, examples))
         })?;
         let e4srec = self.lesson("e4srec", |bar| {
-            let vectors = sasrec.item_vectors().map_err(|error| failed("sasrec", &error))?;
-            let fit =
-                E4SRec::fit(&self.foundation, log, &tracks, &vectors, &self.e4srec, bar);
+            let vectors = sasrec
+                .item_vectors()
+                .map_err(|error| failed("sasrec", &error))?;
+            let fit = E4SRec::fit(&self.foundation, log, &tracks, &vectors, &self.e4srec, bar);
             let (model, report) = fit.map_err(|error| failed("e4srec", &error))?;
             Ok((model, report.tokens))
         })?;
@@ -287,7 +314,10 @@ impl Curriculum for Lessons {
                 detail: error.to_string(),
                 remedy: Remedy::Configure,
             })?;
-            ladder.push(Box::new(CentroidRecall::new(content.dimensions(), Box::new(writer))));
+            ladder.push(Box::new(CentroidRecall::new(
+                content.dimensions(),
+                Box::new(writer),
+            )));
         }
         ladder.push(Box::new(favourites));
         Ok(ladder)
@@ -297,5 +327,9 @@ impl Curriculum for Lessons {
 /// An error of a lesson, as the stage has it.
 fn failed(recommender: &'static str, error: &ModelError) -> RecommendError {
     let detail = error.to_string();
-    RecommendError { recommender, detail, remedy: Remedy::Configure }
+    RecommendError {
+        recommender,
+        detail,
+        remedy: Remedy::Configure,
+    }
 }

@@ -68,7 +68,17 @@ pub struct Pipeline {
 /// # Errors
 /// The first error of any thread, with the room it came from. The others are stopped.
 pub fn run(pipeline: Pipeline) -> Result<RunSummary> {
-    let Pipeline { sources, sink, lane, sessions, format, stage, clock, stop, .. } = pipeline;
+    let Pipeline {
+        sources,
+        sink,
+        lane,
+        sessions,
+        format,
+        stage,
+        clock,
+        stop,
+        ..
+    } = pipeline;
     let lanes = u32::try_from(sources.len()).context("too many lanes")?;
     let directory = Arc::new(Directory::default());
     let durations = DurationEstimates::default();
@@ -96,7 +106,8 @@ pub fn run(pipeline: Pipeline) -> Result<RunSummary> {
                 let coalesce = WhenFull::Coalesce;
                 let (arrivals, arrived) =
                     queue("newcomers", NEWCOMERS_QUEUE, coalesce, clock.clone());
-                let (mut done, encoded) = queue("vectors", NEWCOMERS_QUEUE, coalesce, clock.clone());
+                let (mut done, encoded) =
+                    queue("vectors", NEWCOMERS_QUEUE, coalesce, clock.clone());
                 let dimensions = encoder.dimensions();
                 std::thread::Builder::new()
                     .name("encoder".to_owned())
@@ -104,7 +115,11 @@ pub fn run(pipeline: Pipeline) -> Result<RunSummary> {
                         newcomers::serve(&mut *encoder, batch, &arrived, &mut done);
                     })
                     .context("the encoder's thread cannot be started")?;
-                Some(EncoderLink { arrivals, encoded, dimensions })
+                Some(EncoderLink {
+                    arrivals,
+                    encoded,
+                    dimensions,
+                })
             }
         };
 
@@ -122,7 +137,9 @@ pub fn run(pipeline: Pipeline) -> Result<RunSummary> {
             stop.store(true, Ordering::Relaxed);
         }
         for worker in workers {
-            let lane = worker.join().map_err(|_| anyhow!("a lane's thread panicked: a bug"))?;
+            let lane = worker
+                .join()
+                .map_err(|_| anyhow!("a lane's thread panicked: a bug"))?;
             // The lane's own error comes first: the stage only saw its queue end.
             lane?;
         }
@@ -152,4 +169,3 @@ fn recommend(
         }
     }
 }
-

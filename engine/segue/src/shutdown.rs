@@ -24,9 +24,10 @@ pub fn on_signal() -> Result<Arc<AtomicBool>> {
         .name("signals".to_owned())
         .spawn(move || {
             runtime.block_on(async move {
-                let (Ok(mut interrupt), Ok(mut terminate)) =
-                    (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-                else {
+                let (Ok(mut interrupt), Ok(mut terminate)) = (
+                    signal(SignalKind::interrupt()),
+                    signal(SignalKind::terminate()),
+                ) else {
                     tracing::error!("signals cannot be listened to: SIGINT will end at once");
                     return;
                 };

@@ -55,10 +55,7 @@ impl RunWatcher {
     ///
     /// # Errors
     /// None in practice: the histogram's bounds are constants.
-    pub fn new(
-        total: u64,
-        clock: Arc<dyn WallClock>,
-    ) -> anyhow::Result<(Self, Arc<Mutex<Seen>>)> {
+    pub fn new(total: u64, clock: Arc<dyn WallClock>) -> anyhow::Result<(Self, Arc<Mutex<Seen>>)> {
         let seen = Arc::new(Mutex::new(Seen {
             latency: Histogram::new_with_bounds(1, LONGEST_MICROS, 3)?,
             throughput: vec![(0.0, 0)],

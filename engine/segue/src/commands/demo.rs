@@ -59,7 +59,10 @@ impl Demo {
 
         let log = if self.data.is_empty() {
             println!("{HOW_TO_GET_A_LOG}");
-            let settings = SimulatorSettings { seed: config.seed, ..SimulatorSettings::default() };
+            let settings = SimulatorSettings {
+                seed: config.seed,
+                ..SimulatorSettings::default()
+            };
             input::simulate(settings, self.plays)?
         } else {
             input::read_files(&self.data, config, &folder.join("rejects.tsv"), &stop)?
@@ -71,7 +74,14 @@ impl Demo {
         let taught = Arc::new(Mutex::new(Taught::default()));
         let (watcher, seen) = RunWatcher::new(log.listens, clock.clone())?;
         let summary = run(
-            config, models, log, &folder, watcher, clock.clone(), stop, taught.clone(),
+            config,
+            models,
+            log,
+            &folder,
+            watcher,
+            clock.clone(),
+            stop,
+            taught.clone(),
         )?;
         let took = clock.now().as_secs_f64();
 
@@ -103,7 +113,10 @@ fn run_folder(out: &Path) -> Result<PathBuf> {
     Err(anyhow!("{} is full of runs: remove some", out.display()))
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one run, each used once")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one run, each used once"
+)]
 fn run(
     config: &Config,
     models: Models,
@@ -116,7 +129,10 @@ fn run(
 ) -> Result<RunSummary> {
     let lanes = config.stream.lanes;
     let (sink, sources) = memory_topic(&config.stream.topic, lanes);
-    let embedded = segue_log::Settings { dir: folder.join("log"), ..config.log.clone() };
+    let embedded = segue_log::Settings {
+        dir: folder.join("log"),
+        ..config.log.clone()
+    };
     let embedded = Log::open(&embedded)?;
     for topic in output_topics(config) {
         embedded.ensure_topic(topic, lanes)?;
@@ -125,9 +141,18 @@ fn run(
     let (encoder, batch) = models.encoder(config)?;
     let curriculum = models.curriculum(config, clock.clone(), taught)?;
     let delivery = input::delivery(config, lanes);
-    let replay = input::spawn(log.stream, delivery, Box::new(sink), clock.clone(), stop.clone())?;
+    let replay = input::spawn(
+        log.stream,
+        delivery,
+        Box::new(sink),
+        clock.clone(),
+        stop.clone(),
+    )?;
     let summary = pipeline::run(Pipeline {
-        sources: sources.into_iter().map(|source| Box::new(source) as _).collect(),
+        sources: sources
+            .into_iter()
+            .map(|source| Box::new(source) as _)
+            .collect(),
         sink: Box::new(embedded.sink("demo")?),
         lane: config.lane(),
         sessions: config.session_rules(),
@@ -145,7 +170,9 @@ fn run(
         clock,
         stop,
     });
-    let delivered = replay.join().map_err(|_| anyhow!("the replay's thread panicked: a bug"))?;
+    let delivered = replay
+        .join()
+        .map_err(|_| anyhow!("the replay's thread panicked: a bug"))?;
     // Where the engine failed, the replay only saw its readers go.
     let summary = summary?;
     delivered?;
@@ -165,8 +192,14 @@ impl About {
         Self {
             description: log.description.clone(),
             simulated: log.simulated,
-            rejects: log.report.as_ref().map_or(0, |report| report.rejected.bad()),
-            examples: log.report.as_ref().map_or_else(Vec::new, |report| report.examples.clone()),
+            rejects: log
+                .report
+                .as_ref()
+                .map_or(0, |report| report.rejected.bad()),
+            examples: log
+                .report
+                .as_ref()
+                .map_or_else(Vec::new, |report| report.examples.clone()),
         }
     }
 
@@ -244,7 +277,10 @@ fn fill_distributions(report: &mut Report, summary: &RunSummary) {
     completion.players = ratios.by_player;
     completion.stated = ratios.by_stated_length;
     completion.estimated = ratios.by_estimated_length;
-    completion.absent = summary.stream.plays.saturating_sub(ratios.bins.iter().sum());
+    completion.absent = summary
+        .stream
+        .plays
+        .saturating_sub(ratios.bins.iter().sum());
 }
 
 fn phases(
@@ -262,12 +298,24 @@ fn phases(
     };
     let trained = summary.trained_on;
     let mut phases = vec![
-        phase("load models, read and sort the log", read_in, plays(summary.stream.records)),
-        phase("replay, sessions, encoding: the training part", begun - read_in, plays(trained)),
+        phase(
+            "load models, read and sort the log",
+            read_in,
+            plays(summary.stream.records),
+        ),
+        phase(
+            "replay, sessions, encoding: the training part",
+            begun - read_in,
+            plays(trained),
+        ),
     ];
     phases.extend(taught.phases.iter().cloned());
     let measured = summary.stream.plays.saturating_sub(trained);
-    phases.push(phase("predict, measure, learn: the rest", took - ended, plays(measured)));
+    phases.push(phase(
+        "predict, measure, learn: the rest",
+        took - ended,
+        plays(measured),
+    ));
     phases
 }
 
@@ -288,14 +336,21 @@ fn notes(summary: &RunSummary, rejected: &[String]) -> Vec<String> {
                 .to_owned(),
         );
     }
-    notes.extend(rejected.iter().take(3).map(|row| format!("Rejected row: {row}")));
+    notes.extend(
+        rejected
+            .iter()
+            .take(3)
+            .map(|row| format!("Rejected row: {row}")),
+    );
     notes
 }
 
 /// The commit of the checkout that the binary runs in, if there is one.
 fn commit() -> Option<String> {
-    let output =
-        std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().ok()?;
+    let output = std::process::Command::new("git")
+        .args(["rev-parse", "--short", "HEAD"])
+        .output()
+        .ok()?;
     let commit = String::from_utf8(output.stdout).ok()?;
     (output.status.success() && !commit.trim().is_empty()).then(|| commit.trim().to_owned())
 }

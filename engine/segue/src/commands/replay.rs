@@ -91,7 +91,10 @@ impl FromStr for PaceFlag {
             let rate = rate.parse::<NonZeroU32>().map_err(|_| wrong())?;
             return Ok(Self(Pace::EventsPerSecond(rate)));
         }
-        match text.strip_suffix('x').and_then(|speed| speed.parse::<f64>().ok()) {
+        match text
+            .strip_suffix('x')
+            .and_then(|speed| speed.parse::<f64>().ok())
+        {
             Some(speed) if speed.is_finite() && speed > 0.0 => Ok(Self(Pace::RealTime(speed))),
             _ => Err(wrong()),
         }
@@ -134,7 +137,11 @@ impl ReplayCommand {
             Replay::new(inputs, settings).run(&mut *sink, &stop, |progress| bar.show(progress))?;
         bar.finish();
         if let Some(read) = &report.read {
-            println!("read {} listens, rejected {}", read.listens, read.rejected.bad());
+            println!(
+                "read {} listens, rejected {}",
+                read.listens,
+                read.rejected.bad()
+            );
             for example in &read.examples {
                 println!("  {example}");
             }
@@ -151,7 +158,11 @@ impl ReplayCommand {
 
     fn fetch(&self, dataset: &Dataset, stop: &AtomicBool) -> Result<()> {
         println!("{}", dataset.notice);
-        let consent = if self.accept_licence { Consent::Given } else { Consent::Missing };
+        let consent = if self.accept_licence {
+            Consent::Given
+        } else {
+            Consent::Missing
+        };
         let bar = watch::bar(0, "download");
         let file = download::download(dataset, &self.folder, consent, stop, &mut |progress| {
             bar.set_length(progress.total.unwrap_or(progress.bytes));

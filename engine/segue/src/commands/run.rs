@@ -104,7 +104,11 @@ impl Run {
         let partitions = log.partitions(topic).with_context(|| {
             format!("put listens there first: segue replay FILE --to log (topic {topic})")
         })?;
-        let until = if self.until_now { Until::Now } else { Until::Forever };
+        let until = if self.until_now {
+            Until::Now
+        } else {
+            Until::Forever
+        };
         let sources = (0..partitions)
             .map(|partition| {
                 let source = log.source(topic, partition, until)?;
@@ -125,7 +129,11 @@ impl Run {
         if partitions == 0 {
             bail!("topic {topic} has no partitions");
         }
-        let until = if self.until_now { Until::Now } else { Until::Forever };
+        let until = if self.until_now {
+            Until::Now
+        } else {
+            Until::Forever
+        };
         let sources = (0..partitions)
             .map(|partition| {
                 let source = KafkaSource::open(&config.kafka, topic, partition, until)?;
@@ -143,7 +151,12 @@ impl Run {
 /// The topics that a run writes.
 pub fn output_topics(config: &Config) -> [&str; 4] {
     let topics = &config.recommend.topics;
-    [&topics.predictions, &topics.sessions, &topics.late, &topics.dead_letters]
+    [
+        &topics.predictions,
+        &topics.sessions,
+        &topics.late,
+        &topics.dead_letters,
+    ]
 }
 
 /// What needs no training: rules, the listener's own favourites, everybody's favourites.

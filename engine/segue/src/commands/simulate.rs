@@ -8,8 +8,8 @@ use clap::Args;
 use segue_flow::clock::MachineClock;
 use segue_replay::file_sink::FileSink;
 use segue_replay::simulate::SimulatorSettings;
-use segue_replay::{Bar, Delivery, DeliverySettings};
 use segue_replay::state::Standing;
+use segue_replay::{Bar, Delivery, DeliverySettings};
 
 use crate::config::Config;
 use crate::{input, shutdown};
@@ -37,7 +37,10 @@ impl Simulate {
     /// The file cannot be written; settings make no sense.
     pub fn run(&self, config: &Config) -> Result<()> {
         let stop = shutdown::on_signal()?;
-        let mut settings = SimulatorSettings { seed: config.seed, ..SimulatorSettings::default() };
+        let mut settings = SimulatorSettings {
+            seed: config.seed,
+            ..SimulatorSettings::default()
+        };
         settings.users = self.users.unwrap_or(settings.users);
         settings.tracks = self.tracks.unwrap_or(settings.tracks);
         let mut log = input::simulate(settings, self.plays)?;
@@ -54,7 +57,11 @@ impl Simulate {
         let done = Delivery::new(&delivery, clock, &mut sink, &stop, start, None)?
             .run(&mut *log.stream, &mut |progress| bar.show(progress))?;
         bar.finish();
-        println!("wrote {} simulated listens to {}", done.listens, self.to.display());
+        println!(
+            "wrote {} simulated listens to {}",
+            done.listens,
+            self.to.display()
+        );
         Ok(())
     }
 }

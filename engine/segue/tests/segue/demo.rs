@@ -7,7 +7,13 @@ use std::process::Command;
 fn a_report_with_every_part_and_every_figure_labelled() {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_segue"))
-        .args(["demo", "--plays", "3000", "--out", folder.path().to_str().unwrap()])
+        .args([
+            "demo",
+            "--plays",
+            "3000",
+            "--out",
+            folder.path().to_str().unwrap(),
+        ])
         .env("SEGUE_LOG", "warn")
         // Small models on a small log: the wiring is what is tested here.
         .env("SEGUE__MODELS__SASREC__EPOCHS", "1")
@@ -25,16 +31,23 @@ fn a_report_with_every_part_and_every_figure_labelled() {
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(report["input"]["simulated"], true);
     assert_eq!(report["counts"]["plays"], 3_000);
-    assert_eq!(report["counts"]["tracks"], report["counts"]["tracks_encoded"]);
+    assert_eq!(
+        report["counts"]["tracks"],
+        report["counts"]["tracks_encoded"]
+    );
     let names: Vec<_> = report["prequential"]["recommenders"]
         .as_array()
         .unwrap()
         .iter()
         .map(|r| r["name"].as_str().unwrap())
         .collect();
-    for name in
-        ["e4srec-online", "e4srec-frozen", "sasrec", "sequential-rules", "personal-most-pop"]
-    {
+    for name in [
+        "e4srec-online",
+        "e4srec-frozen",
+        "sasrec",
+        "sequential-rules",
+        "personal-most-pop",
+    ] {
         assert!(names.contains(&name), "{names:?}");
     }
     for recommender in report["prequential"]["recommenders"].as_array().unwrap() {
@@ -48,7 +61,10 @@ fn a_report_with_every_part_and_every_figure_labelled() {
 /// What the demo wrote can be read back by anyone.
 fn assert_log_holds_predictions(dir: &Path) {
     use segue_flow::{Readiness, Source};
-    let settings = segue_log::Settings { dir: dir.to_owned(), ..segue_log::Settings::default() };
+    let settings = segue_log::Settings {
+        dir: dir.to_owned(),
+        ..segue_log::Settings::default()
+    };
     let log = segue_log::Log::open(&settings).unwrap();
     let mut source = log.source("predictions", 0, segue_log::Until::Now).unwrap();
     let mut predictions = 0;

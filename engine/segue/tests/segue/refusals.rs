@@ -11,8 +11,7 @@ fn segue(arguments: &[&str]) -> Command {
 }
 
 fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-        + &String::from_utf8_lossy(&output.stdout)
+    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
 }
 
 #[track_caller]
@@ -39,7 +38,10 @@ fn help_teaches_and_config_shows_every_key() {
         assert!(output.status.success());
         assert!(said(&output).len() > 400);
     }
-    let output = segue(&["config", "show"]).env("SEGUE__SESSIONS__GAP", "31m").output().unwrap();
+    let output = segue(&["config", "show"])
+        .env("SEGUE__SESSIONS__GAP", "31m")
+        .output()
+        .unwrap();
     assert!(said(&output).contains("gap = \"31m\""), "{}", said(&output));
 }
 
@@ -51,7 +53,10 @@ fn configuration() {
     let mut command = segue(&["config", "show"]);
     command.env("SEGUE__SESSIONS__GAAP", "20m");
     refused(command, &["gaap"]);
-    refused(segue(&["--config", "no/such.toml", "config", "show"]), &["no/such.toml"]);
+    refused(
+        segue(&["--config", "no/such.toml", "config", "show"]),
+        &["no/such.toml"],
+    );
 }
 
 #[test]
@@ -63,10 +68,18 @@ fn logs() {
     refused(replay("no/such/file.tsv"), &["no/such/file.tsv"]);
     let empty = write(folder.path(), "empty.tsv", b"");
     refused(replay(&empty), &["empty.tsv"]);
-    let rubbish = write(folder.path(), "rubbish.tsv", b"a\tb\nuser_1\tnever\t\tx\t\ty\n");
+    let rubbish = write(
+        folder.path(),
+        "rubbish.tsv",
+        b"a\tb\nuser_1\tnever\t\tx\t\ty\n",
+    );
     refused(replay(&rubbish), &["rubbish.tsv"]);
     // A gzip header and nothing behind it.
-    let cut = write(folder.path(), "cut.tsv.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xcb");
+    let cut = write(
+        folder.path(),
+        "cut.tsv.gz",
+        b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xcb",
+    );
     refused(replay(&cut), &["cut.tsv.gz"]);
     refused(segue(&["replay"]), &["nothing to replay"]);
 }
@@ -84,7 +97,9 @@ fn brokers_ports_and_topics() {
         listener.local_addr().unwrap().to_string()
     };
     let mut command = segue(&["run", "--on", "kafka", "--until-now"]);
-    command.env("SEGUE__KAFKA__BROKERS", &free).env("SEGUE__KAFKA__CONNECT_WITHIN", "2s");
+    command
+        .env("SEGUE__KAFKA__BROKERS", &free)
+        .env("SEGUE__KAFKA__CONNECT_WITHIN", "2s");
     refused(command, &[&free]);
 
     let folder = tempfile::tempdir().unwrap();

@@ -58,7 +58,10 @@ pub fn config(folder: &std::path::Path) -> Config {
 
 /// `plays` simulated plays, in time order.
 pub fn listens(plays: usize) -> Vec<Listen> {
-    let settings = SimulatorSettings { seed: 7, ..SimulatorSettings::default() };
+    let settings = SimulatorSettings {
+        seed: 7,
+        ..SimulatorSettings::default()
+    };
     Simulator::new(settings).unwrap().take(plays).collect()
 }
 
@@ -71,12 +74,21 @@ pub fn in_process(config: &Config, listens: Vec<Listen>) -> (RunSummary, Vec<Rec
     let total = listens.len() as u64;
     let stream = Box::new(InOrder::new(listens.into_iter(), Some(total)));
     let delivery = input::delivery(config, lanes);
-    let replay =
-        input::spawn(stream, delivery, Box::new(sink), clock.clone(), stop.clone()).unwrap();
+    let replay = input::spawn(
+        stream,
+        delivery,
+        Box::new(sink),
+        clock.clone(),
+        stop.clone(),
+    )
+    .unwrap();
     let collect = Collect::default();
     let committed = collect.committed.clone();
     let summary = pipeline::run(Pipeline {
-        sources: sources.into_iter().map(|source| Box::new(source) as _).collect(),
+        sources: sources
+            .into_iter()
+            .map(|source| Box::new(source) as _)
+            .collect(),
         sink: Box::new(collect),
         lane: config.lane(),
         sessions: config.session_rules(),
@@ -97,5 +109,9 @@ pub fn in_process(config: &Config, listens: Vec<Listen>) -> (RunSummary, Vec<Rec
 
 /// The records of one topic, in order.
 pub fn of_topic<'a>(records: &'a [Record], topic: &str) -> Vec<(&'a [u8], &'a [u8])> {
-    records.iter().filter(|r| r.0 == topic).map(|r| (&r.1[..], &r.2[..])).collect()
+    records
+        .iter()
+        .filter(|r| r.0 == topic)
+        .map(|r| (&r.1[..], &r.2[..]))
+        .collect()
 }

@@ -33,7 +33,10 @@ fn deliver(config: &Config, listens: Vec<Listen>, sink: &mut dyn Sink) {
     let clock = Arc::new(MachineClock::start());
     let stop = AtomicBool::new(false);
     let delivery = Delivery::new(&settings, clock, sink, &stop, start, None).unwrap();
-    assert_eq!(delivery.run(&mut stream, &mut |_| {}).unwrap().listens, total);
+    assert_eq!(
+        delivery.run(&mut stream, &mut |_| {}).unwrap().listens,
+        total
+    );
 }
 
 fn read_all(source: &mut dyn Source, topic: &str, records: &mut Vec<rig::Record>) {
@@ -69,8 +72,15 @@ fn through_the_embedded_log_as_in_process() {
 
     let log = Log::open(&config.log).unwrap();
     log.ensure_topic(&config.stream.topic, 1).unwrap();
-    deliver(&config, rig::listens(PLAYS), &mut log.sink("replay").unwrap());
-    let run = Run { on: Backend::Log, until_now: true };
+    deliver(
+        &config,
+        rig::listens(PLAYS),
+        &mut log.sink("replay").unwrap(),
+    );
+    let run = Run {
+        on: Backend::Log,
+        until_now: true,
+    };
     let through = run.engine(&config, Arc::default()).unwrap();
     assert_eq!(through.stream.plays, summary.stream.plays);
     assert_eq!(through.prequential, summary.prequential);
@@ -90,9 +100,12 @@ fn through_kafka_as_in_process() {
     config.kafka.brokers = broker.address();
     config.stream.topic = "same-answer-listens".to_owned();
     let names = &mut config.recommend.topics;
-    for name in
-        [&mut names.predictions, &mut names.sessions, &mut names.late, &mut names.dead_letters]
-    {
+    for name in [
+        &mut names.predictions,
+        &mut names.sessions,
+        &mut names.late,
+        &mut names.dead_letters,
+    ] {
         name.insert_str(0, "same-answer-");
     }
     let (_, expected) = rig::in_process(&config, rig::listens(PLAYS));
@@ -101,7 +114,10 @@ fn through_kafka_as_in_process() {
     let mut sink = KafkaSink::open(&config.kafka, &Guarantee::Idempotent, None).unwrap();
     deliver(&config, rig::listens(PLAYS), &mut sink);
     drop(sink);
-    let run = Run { on: Backend::Kafka, until_now: true };
+    let run = Run {
+        on: Backend::Kafka,
+        until_now: true,
+    };
     run.engine(&config, Arc::default()).unwrap();
     let mut found = Vec::new();
     for topic in output_topics(&config) {
@@ -111,7 +127,11 @@ fn through_kafka_as_in_process() {
     }
     assert_same(&expected, &found, &config);
     let committed = topics::committed(&config.kafka, &config.stream.topic).unwrap();
-    assert_eq!(committed[0].unwrap().0, PLAYS as u64, "input offsets are committed with the work");
+    assert_eq!(
+        committed[0].unwrap().0,
+        PLAYS as u64,
+        "input offsets are committed with the work"
+    );
 }
 
 #[test]
