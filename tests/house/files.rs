@@ -46,6 +46,10 @@ const WALLS: &[(&str, &str)] = &[
         "libtorch's CUDA half is loaded by hand",
     ),
     (
+        "engine/sessions/src/pages.rs",
+        "advice to the kernel about the page size",
+    ),
+    (
         "engine/sessions/tests/allocation.rs",
         "a counting allocator",
     ),

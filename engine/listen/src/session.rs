@@ -98,20 +98,45 @@ impl Sessions {
     /// Puts a play that starts at `at` where it belongs.
     #[inline]
     pub fn place(&mut self, at: EventTime, gap: SessionGap) -> Placed {
-        if let Some(newest) = &mut self.newest
-            && !newest.closed
-            && at >= newest.last
-            && at <= newest.last.plus(gap.0)
-        {
-            newest.last = at;
-            newest.plays = newest.plays.saturating_add(1);
+        if let Some(session) = self.extend(at, gap) {
             return Placed {
                 placement: Placement::Extended,
-                session: *newest,
+                session,
+                retracted: [None, None],
+            };
+        }
+        if self
+            .newest
+            .is_none_or(|newest| at > newest.last.plus(gap.0))
+        {
+            let session = Session {
+                first: at,
+                last: at,
+                plays: 1,
+                closed: false,
+            };
+            // Sessions before the newest are before it in time too: nothing else is in reach.
+            self.earlier.extend(self.newest.replace(session));
+            return Placed {
+                placement: Placement::Opened,
+                session,
                 retracted: [None, None],
             };
         }
         self.place_anywhere(at, gap)
+    }
+
+    /// Puts a play that starts at `at` at the end of the newest session, if that is open and near
+    /// enough: what nearly every play does. `None`, and nothing changed, if not.
+    #[inline]
+    pub fn extend(&mut self, at: EventTime, gap: SessionGap) -> Option<Session> {
+        let newest = self.newest.as_mut()?;
+        if newest.closed || at < newest.last || at > newest.last.plus(gap.0) {
+            return None;
+        }
+        newest.last = at;
+        newest.plays = newest.plays.saturating_add(1);
+        Some(*newest)
     }
 
     fn place_anywhere(&mut self, at: EventTime, gap: SessionGap) -> Placed {
@@ -188,12 +213,6 @@ impl Sessions {
     /// The sessions still held, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = &Session> {
         self.earlier.iter().chain(self.newest.as_ref())
-    }
-
-    /// Whether one whose final went out is still held.
-    #[inline]
-    pub fn any_closed(&self) -> bool {
-        self.iter().any(|session| session.closed)
     }
 
     /// Whether nothing is held.

@@ -11,6 +11,7 @@
 
 pub mod arrival;
 pub mod decoder;
+mod pages;
 pub mod stage;
 pub mod update;
 

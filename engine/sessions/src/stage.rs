@@ -13,12 +13,13 @@ use segue_flow::stage::{Stage, StageError};
 use segue_flow::timers::{Timers, Turn};
 use segue_listen::completion::{self, Heard};
 use segue_listen::history::Inserted;
-use segue_listen::session::{Placed, Session};
+use segue_listen::session::{Placed, Placement, Session};
 use segue_listen::{
-    EventTime, History, Play, Ratio, SessionGap, Sessions, Span, UserId, Watermark,
+    EventTime, History, Play, Ratio, SessionGap, Sessions, Span, TrackId, UserId, Watermark,
 };
 
 use crate::arrival::{Arrival, News};
+use crate::pages;
 use crate::update::{Basis, PlayUpdate, Previous, Update};
 
 /// The rules.
@@ -43,6 +44,33 @@ struct Slot {
     /// Whether a timer is armed for this slot.
     armed: bool,
     history: History,
+}
+
+impl Slot {
+    /// Places a play that does not simply extend the newest session.
+    #[cold]
+    #[inline(never)]
+    fn begin_or_join(
+        &mut self,
+        user: UserId,
+        at: EventTime,
+        (horizon, gap): (EventTime, SessionGap),
+        tallies: &mut Tallies,
+        out: &mut Vec<Update>,
+    ) -> (Placement, Session) {
+        // A closed session that nothing can reach any more need not be kept beside the new one.
+        self.sessions.forget_before(horizon, gap);
+        let Placed {
+            placement,
+            session,
+            retracted,
+        } = self.sessions.place(at, gap);
+        for session in retracted.into_iter().flatten() {
+            tallies.retracted += 1;
+            out.push(Update::Retracted { user, session });
+        }
+        (placement, session)
+    }
 }
 
 /// The listening stage of one lane.
@@ -128,11 +156,15 @@ impl ListeningStage {
         for slot in slots() {
             black_box(slot.history.len());
         }
-        for slot in slots() {
-            black_box(slot.sessions.any_closed());
-            if let Some(newest) = slot.history.foretaste() {
-                black_box(self.durations.get(newest.track()));
-            }
+        let mut tracks = [TrackId::default(); AHEAD];
+        for (slot, track) in slots().zip(&mut tracks) {
+            *track = slot
+                .history
+                .foretaste()
+                .map_or(TrackId::default(), |p| p.track());
+        }
+        for track in tracks.iter().take(plays.len()) {
+            black_box(self.durations.get(*track));
         }
     }
 
@@ -141,6 +173,7 @@ impl ListeningStage {
         let user = self.user(arrival.slot);
         let index = arrival.slot as usize;
         if index >= self.slots.len() {
+            pages::make_room(&mut self.slots, index + 1);
             self.slots.resize_with(index + 1, Slot::default);
         }
         let gap = self.settings.gap;
@@ -160,19 +193,13 @@ impl ListeningStage {
             return;
         }
         self.tallies.plays += 1;
-        // A closed session that nothing can reach any more need not be kept beside the new one.
-        if slot.sessions.any_closed() {
-            slot.sessions.forget_before(self.horizon, gap);
-        }
-        let Placed {
-            placement,
-            session,
-            retracted,
-        } = slot.sessions.place(arrival.at, gap);
-        for session in retracted.into_iter().flatten() {
-            self.tallies.retracted += 1;
-            out.push(Update::Retracted { user, session });
-        }
+        let (placement, session) = match slot.sessions.extend(arrival.at, gap) {
+            Some(session) => (Placement::Extended, session),
+            None => {
+                let place = (self.horizon, gap);
+                slot.begin_or_join(user, arrival.at, place, &mut self.tallies, out)
+            }
+        };
         if !slot.armed {
             slot.armed = true;
             self.timers.arm(session.due(gap), arrival.slot);
@@ -299,6 +326,10 @@ impl Stage for ListeningStage {
                 Turn::Soon(keys) => {
                     for (_, key) in keys {
                         black_box(slots.get(*key as usize).map(|slot| slot.armed));
+                    }
+                    // Earlier sessions, where there are any, lie elsewhere.
+                    for (_, key) in keys {
+                        black_box(slots.get(*key as usize).map(|s| s.sessions.next_due(gap)));
                     }
                     return None;
                 }
