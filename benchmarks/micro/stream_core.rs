@@ -42,8 +42,10 @@ fn stage(c: &mut Criterion) {
                 (0..rounds)
                     .map(|_| {
                         workload.go_on();
-                        segue_benchmarks::timing::timed(|| lane.take(workload.arrivals()).unwrap())
-                            .0
+                        segue_benchmarks::timing::on_core(|| {
+                            lane.take(workload.arrivals()).unwrap()
+                        })
+                        .0
                     })
                     .sum()
             });

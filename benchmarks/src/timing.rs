@@ -40,6 +40,32 @@ pub fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     (clock.now(), outcome)
 }
 
+/// How long `work` keeps this thread on a core, and what it gives: what a rate "on one core" is
+/// divided by, whatever else the machine does meanwhile. The time that passes, where the system does
+/// not tell. Good to one tick of the scheduler (some milliseconds).
+pub fn on_core<T>(work: impl FnOnce() -> T) -> (Duration, T) {
+    let before = core_time();
+    let (passed, outcome) = timed(work);
+    let spent = core_time()
+        .zip(before)
+        .map(|(after, before)| after.saturating_sub(before));
+    (
+        spent.filter(|spent| !spent.is_zero()).unwrap_or(passed),
+        outcome,
+    )
+}
+
+/// How long this thread has run (Linux, `Documentation/scheduler/sched-stats.rst`: the first figure,
+/// nanoseconds).
+fn core_time() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    text.split(' ')
+        .next()?
+        .parse()
+        .ok()
+        .map(Duration::from_nanos)
+}
+
 /// How many of `count` things a second.
 pub fn rate(count: usize, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64().max(f64::MIN_POSITIVE)

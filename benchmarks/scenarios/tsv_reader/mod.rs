@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use segue_benchmarks::outcome::{Metric, Outcome};
 use segue_benchmarks::rows;
-use segue_benchmarks::timing::{Interval, rate, timed};
+use segue_benchmarks::timing::{Interval, on_core, rate};
 use segue_replay::formats::{Reading, lastfm};
 use segue_replay::{ReadSettings, Rejects};
 
@@ -25,10 +25,10 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     // Turn about, so that a busy spell of the machine falls on both.
     for _ in 0..repeats {
-        let (took, read) = timed(|| read(&text));
+        let (took, read) = on_core(|| read(&text));
         ensure!(read? == rows, "the reader did not read all of its rows");
         ours.push(rate(count, took));
-        let (took, read) = timed(|| read_by_csv(&text));
+        let (took, read) = on_core(|| read_by_csv(&text));
         ensure!(read? == rows, "the csv crate did not read all of its rows");
         theirs.push(rate(count, took));
     }
@@ -56,7 +56,7 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
             ),
         ],
         repeats,
-        workload: format!("{rows} simulated rows (seed {SEED}) in memory; one thread"),
+        workload: format!("{rows} simulated rows (seed {SEED}) in memory; one thread, by its time on a core"),
     })
 }
 
