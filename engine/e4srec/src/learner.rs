@@ -62,7 +62,10 @@ impl Learner {
 /// Whether the heads take part in a step.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Heads {
-    Learn,
+    /// The map of contents as well, or not.
+    Learn {
+        with_content: bool,
+    },
     Rest,
 }
 
@@ -95,10 +98,10 @@ impl E4SRec {
         }
         learner.epochs += 1;
         let settings = self.settings.online.clone();
-        // Only what could have been answered teaches how to answer. First plays of tracks that
-        // came with this epoch would teach the heads to rank what is new above what people replay,
-        // and no question is ever answered by a track that is not there. Their own vectors begin
-        // with these plays, though.
+        // Only what could have been answered teaches how to answer, among the tracks that were
+        // there. With the targets that came with this epoch the heads would learn to rank what is
+        // new above what people replay; with the tracks alone they would learn that the newest are
+        // never replayed. The new tracks' own vectors begin with these plays, though.
         let rows = self.asked_rows.take().unwrap_or(self.catalogue.len());
         let (known, cold): (Vec<Example<'_>>, Vec<Example<'_>>) = examples
             .iter()
@@ -108,12 +111,13 @@ impl E4SRec {
             settings.content_every > 0 && learner.epochs.is_multiple_of(settings.content_every);
         let (mut sum, mut steps) = (0.0, 0.0);
         for chunk in known.chunks(settings.batch) {
-            let loss = self.fast_step(learner, chunk, with_content, Heads::Learn)?;
+            let heads = Heads::Learn { with_content };
+            let loss = self.fast_step(learner, chunk, heads, rows)?;
             sum += loss * chunk.len() as f64;
             steps += chunk.len() as f64;
         }
         for chunk in cold.chunks(settings.batch) {
-            self.fast_step(learner, chunk, false, Heads::Rest)?;
+            self.fast_step(learner, chunk, Heads::Rest, self.catalogue.len())?;
         }
         if with_content {
             self.tower.refresh_all()?;
@@ -135,20 +139,23 @@ impl E4SRec {
         })
     }
 
-    /// A step of the heads and the tracks' own vectors, on hidden states as they are.
+    /// A step of the heads and the tracks' own vectors, on hidden states as they are, among the
+    /// first so many tracks.
     fn fast_step(
         &mut self,
         learner: &mut Learner,
         examples: &[Example<'_>],
-        with_content: bool,
         heads: Heads,
+        among: usize,
     ) -> Result<f64, ModelError> {
+        let with_content = heads == Heads::Learn { with_content: true };
         let settings = self.settings.online.clone();
         let asks: Vec<Ask<'_>> = examples.iter().map(|example| example.ask).collect();
         let hidden = self.hidden(&asks, Freshness::AsAsked)?;
         let inputs = self.query_inputs(&asks, hidden)?;
-        let questions = self.questions(examples);
-        let candidates = self.candidates(&questions, settings.candidates, &mut learner.rng)?;
+        let questions = self.questions(examples, among);
+        let limits = (among, settings.candidates);
+        let candidates = self.candidates(&questions, limits, &mut learner.rng)?;
         let rows = &candidates.rows;
         let own = self.tower.residuals(rows)?.f_set_requires_grad(true)?;
         let mapped = if with_content {
@@ -160,7 +167,7 @@ impl E4SRec {
         let loss = candidates.loss(&self.head, &inputs, &vectors, &questions)?;
         loss.f_backward()?;
         let finite = match heads {
-            Heads::Learn => {
+            Heads::Learn { .. } => {
                 learner.terms.step(settings.term_rate, CLIP)?;
                 learner.head.step(settings.head_rate, CLIP)?
             }
@@ -230,8 +237,10 @@ impl E4SRec {
             .collect();
         let asks: Vec<Ask<'_>> = examples.iter().map(|example| example.ask).collect();
         let inputs: QueryInputs = self.query_inputs(&asks, levelled(&hidden)?)?;
-        let questions = self.questions(&examples);
-        let candidates = self.candidates(&questions, settings.candidates, &mut learner.rng)?;
+        let all = self.catalogue.len();
+        let questions = self.questions(&examples, all);
+        let limits = (all, settings.candidates);
+        let candidates = self.candidates(&questions, limits, &mut learner.rng)?;
         let vectors = self.tower.vectors()?.f_index_select(0, &candidates.rows)?;
         let loss = candidates.loss(&self.head, &inputs, &vectors, &questions)?;
         loss.f_backward()?;
@@ -247,13 +256,13 @@ impl E4SRec {
         }
     }
 
-    fn questions(&self, examples: &[Example<'_>]) -> Questions {
+    fn questions(&self, examples: &[Example<'_>], among: usize) -> Questions {
         let mut questions = Questions::default();
         let mut personal = Personal::default();
         for example in examples {
             let ask = &example.ask;
             personal.read(ask.context, self.memory.of(ask.user), ask.plays);
-            questions.push(example.actual, &personal, self.catalogue.len());
+            questions.push(example.actual, &personal, among);
         }
         questions
     }
@@ -261,7 +270,7 @@ impl E4SRec {
     fn candidates(
         &mut self,
         questions: &Questions,
-        limit: usize,
+        limits: (usize, usize),
         rng: &mut ChaCha8Rng,
     ) -> Result<Candidates, ModelError> {
         let device = self.device();
@@ -269,7 +278,7 @@ impl E4SRec {
             questions,
             &mut self.popularity,
             &self.levels,
-            limit,
+            limits,
             rng,
             device,
         )

@@ -48,24 +48,24 @@ pub(crate) struct Candidates {
 }
 
 impl Candidates {
-    /// All tracks if they are at most `limit`, else a sample of `limit` draws with all that the
-    /// questions name.
+    /// The first `all` tracks if they are at most `limit`, else a sample of `limit` draws with all
+    /// that the questions name.
     pub fn choose(
         questions: &Questions,
         popularity: &mut Popularity,
         levels: &[f32],
-        limit: usize,
+        (all, limit): (usize, usize),
         rng: &mut ChaCha8Rng,
         device: Device,
     ) -> Result<Self, ModelError> {
-        let all = popularity.rows();
         let mut column = vec![u32::MAX; all];
         let mut rows: Vec<i64> = Vec::new();
         let mut correction = None;
         if all <= limit {
             rows.extend(0..all as i64);
         } else {
-            let order = popularity.order();
+            let mut order = popularity.order();
+            order.retain(|&row| (row as usize) < all);
             let counts = popularity.clone_counts();
             let count = |row: u32| counts.get(row as usize).copied().unwrap_or(0);
             let sample = draw_sample(&order, popularity.recent(), count, limit, rng);

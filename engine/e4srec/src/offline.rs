@@ -319,7 +319,7 @@ fn one_step(
         &questions,
         &mut material.popularity,
         &material.levels,
-        settings.offline.candidates,
+        (rows, settings.offline.candidates),
         rng,
         backbone.device(),
     )?;
