@@ -2,8 +2,14 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-kafka demo test test-core udfs lint fmt scenarios scenario bench micro run
 
-SETUP := python3 config/setup/setup.py
+# Looked for when a target needs it, so that its absence is named before anything runs.
+PYTHON = $(or $(shell command -v python3),$(error python3 is missing: sudo apt-get install -y python3 python3-pip))
+SETUP = $(PYTHON) config/setup/setup.py
+SCENARIOS := cargo run --quiet --release -p segue-benchmarks --bin scenarios --
+# Some scenarios run the binary as a user does: it has to lie beside theirs.
+BUILD_SEGUE := cargo build --quiet --release -p segue
 DATA ?=
+WITH_DATA = $(if $(strip $(DATA)),--data $(DATA))
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +25,11 @@ setup-kafka: ## a Kafka broker for the tests into .kafka/, from Maven Central, o
 demo: setup ## the main job on DATA=<files or folders> (none: a simulated log); ends with a report
 	cargo run --quiet --release -p segue -- demo $(DATA)
 
-test: setup setup-kafka ## every test: streaming core, models, real Kafka, Arroyo plugins
+test: ## every test: set-up, streaming core, models, real Kafka, Arroyo plugins
+	@$(SETUP) check --kafka
+	@$(SETUP) all
+	@$(SETUP) kafka
+	$(PYTHON) -B -m unittest discover --start-directory config/setup
 	cargo test --workspace --all-features
 	cargo test --workspace --manifest-path udfs/Cargo.toml
 
@@ -39,12 +49,13 @@ fmt: ## format everything
 	cargo fmt --manifest-path udfs/Cargo.toml -p completion_ratio -p listening_sessions -p track_half
 
 scenarios: ## the end-to-end measurements, a line of help each
-	@cargo run --quiet --release -p segue-benchmarks --bin scenarios -- list
+	@$(SCENARIOS) list
 
-scenario: setup ## one measurement: make scenario NAME=stream-core; its last line is one JSON object
-	@cargo run --quiet --release -p segue-benchmarks --bin scenarios -- run $(NAME)
+scenario: setup ## one measurement: make scenario NAME=stream-core [DATA=...]; its last line is one JSON object
+	@$(BUILD_SEGUE)
+	@$(SCENARIOS) run $(NAME) $(WITH_DATA)
 
 bench: setup ## every measurement and every micro-benchmark
-	cargo run --quiet --release -p segue-benchmarks --bin scenarios -- run --all
+	@$(BUILD_SEGUE)
+	$(SCENARIOS) run --all $(WITH_DATA)
 	cargo bench -p segue-benchmarks
-

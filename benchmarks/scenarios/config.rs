@@ -17,6 +17,9 @@ pub struct Config {
     /// What is asked of its figures, by key.
     #[serde(default)]
     pub bars: BTreeMap<String, Bar>,
+    /// What is asked of them only where the log is a real one.
+    #[serde(default)]
+    pub bars_on_real_data: BTreeMap<String, Bar>,
     /// Sizes of the full workload.
     #[serde(default)]
     full: BTreeMap<String, u64>,

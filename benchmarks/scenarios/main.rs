@@ -12,7 +12,7 @@ mod tsv_reader;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
 use segue_benchmarks::outcome::Outcome;
 
@@ -28,7 +28,7 @@ struct Scenario {
 /// What a scenario is told.
 struct Ask {
     quick: bool,
-    data: Option<PathBuf>,
+    data: Vec<PathBuf>,
     config: Config,
 }
 
@@ -65,13 +65,17 @@ enum Command {
     /// Runs one; the last line of the output is a JSON object with its figures.
     Run {
         /// Which.
-        name: String,
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        name: Option<String>,
+        /// Every one in turn, each with its own JSON object; fails if one of them does not run.
+        #[arg(long)]
+        all: bool,
         /// A smaller workload: to see that it runs. Bars are set for the full one.
         #[arg(long)]
         quick: bool,
-        /// Listening logs, for the scenarios that take real ones: files or a folder.
-        #[arg(long, env = "DATA")]
-        data: Option<PathBuf>,
+        /// Listening logs, for the scenarios that take real ones: files or folders.
+        #[arg(long, num_args = 1.., value_name = "PATH")]
+        data: Vec<PathBuf>,
     },
     /// Replays one log into nothing and tells the memory it took: what replay-memory runs as a
     /// process of its own.
@@ -103,55 +107,65 @@ fn run(command: Command) -> anyhow::Result<()> {
             }
             Ok(())
         }
-        Command::Run { name, quick, data } => run_one(&name, quick, data),
+        Command::Run {
+            name, quick, data, ..
+        } => match name {
+            Some(name) => run_named(&name, quick, &data),
+            None => run_all(SCENARIOS, quick, &data),
+        },
         Command::ReplayIntoNothing { log, temporary } => replay_memory::child(&log, &temporary),
     }
 }
 
-fn run_one(name: &str, quick: bool, data: Option<PathBuf>) -> anyhow::Result<()> {
+fn run_named(name: &str, quick: bool, data: &[PathBuf]) -> anyhow::Result<()> {
     let mut known = Vec::new();
     for scenario in SCENARIOS {
         let config = Config::read(scenario.config)?;
-        if config.name != name {
-            known.push(config.name);
-            continue;
+        if config.name == name {
+            return run_one(scenario, config, quick, data);
         }
-        if cfg!(debug_assertions) {
-            eprintln!("this is a debug build: figures say nothing; build with --release");
-        }
-        let ask = Ask {
-            quick,
-            data,
-            config,
-        };
-        let outcome = (scenario.run)(&ask).with_context(|| format!("scenario {name}"))?;
-        println!("{}", outcome.json(&ask.config.bars));
-        return Ok(());
+        known.push(config.name);
     }
     anyhow::bail!("no scenario `{name}`; there are {}", known.join(", "))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_scenario_has_its_own_name_and_a_line_of_help() {
-        let mut names = std::collections::BTreeSet::new();
-        for scenario in SCENARIOS {
-            let config = Config::read(scenario.config).unwrap();
-            assert!(!config.help.is_empty() && !config.help.contains('\n'));
-            assert!(names.insert(config.name), "a name twice");
+/// Runs what can be run: one that fails does not keep the others from their figures.
+fn run_all(scenarios: &[Scenario], quick: bool, data: &[PathBuf]) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    for scenario in scenarios {
+        let config = Config::read(scenario.config)?;
+        let name = config.name.clone();
+        eprintln!("scenario {name}");
+        if let Err(error) = run_one(scenario, config, quick, data) {
+            eprintln!("error: {error:#}");
+            failed.push(name);
         }
-        assert!(names.contains("stream-core") && names.contains("demo"));
     }
-
-    #[test]
-    fn an_unknown_name_is_told_the_known_ones() {
-        let error = run_one("nonsense", true, None).unwrap_err().to_string();
-        assert!(
-            error.contains("`nonsense`") && error.contains("tsv-reader"),
-            "{error}"
-        );
-    }
+    ensure!(failed.is_empty(), "did not run: {}", failed.join(", "));
+    Ok(())
 }
+
+fn run_one(
+    scenario: &Scenario,
+    config: Config,
+    quick: bool,
+    data: &[PathBuf],
+) -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("this is a debug build: figures say nothing; build with --release");
+    }
+    let ask = Ask {
+        quick,
+        data: data.to_owned(),
+        config,
+    };
+    let outcome = (scenario.run)(&ask).with_context(|| format!("scenario {}", ask.config.name))?;
+    println!(
+        "{}",
+        outcome.json(&ask.config.bars, &ask.config.bars_on_real_data)
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -91,6 +91,8 @@ pub struct Outcome {
     pub name: &'static str,
     /// Whether the workload was cut down; bars are set for the full one.
     pub quick: bool,
+    /// Whether the plays are made up.
+    pub simulated: bool,
     /// Its figures.
     pub metrics: Vec<Metric>,
     /// How often each was taken.
@@ -101,7 +103,12 @@ pub struct Outcome {
 
 impl Outcome {
     /// The object, with machine, commit and date of now. A bar whose figure is missing is not met.
-    pub fn json(&self, asked: &BTreeMap<String, Bar>) -> Value {
+    /// Those of `on_real_data` are not judged by simulated plays, whatever these show.
+    pub fn json(
+        &self,
+        asked: &BTreeMap<String, Bar>,
+        on_real_data: &BTreeMap<String, Bar>,
+    ) -> Value {
         let mut metrics = Map::new();
         let (mut bars, mut baselines) = (Map::new(), Map::new());
         let (mut ratios, mut intervals) = (Map::new(), Map::new());
@@ -125,14 +132,20 @@ impl Outcome {
             }
             metrics.insert(metric.key.clone(), entry);
         }
-        for (key, bar) in asked {
+        for (key, bar) in asked.iter().chain(on_real_data) {
             let found = self.metrics.iter().find(|metric| metric.key == *key);
             let value = found.map_or(f64::NAN, |metric| metric.value);
-            bars.insert(key.clone(), bar.json(value));
+            let mut judged = bar.json(value);
+            if self.simulated && on_real_data.contains_key(key) {
+                judged["met"] = Value::Null;
+                judged["not_applicable"] = json!("asked of real data; these plays are simulated");
+            }
+            bars.insert(key.clone(), judged);
         }
         let mut object = json!({
             "name": self.name,
             "quick": self.quick,
+            "simulated": self.simulated,
             "workload": self.workload,
             "metrics": metrics,
             "bars": bars,
@@ -161,6 +174,7 @@ mod tests {
         let outcome = Outcome {
             name: "some",
             quick: true,
+            simulated: true,
             metrics: vec![
                 Metric::repeated("rows_per_s", interval, "rows/s").beside("csv", 5.0),
                 Metric::single("max_rss_mib", 2.0, "MiB"),
@@ -168,11 +182,12 @@ mod tests {
             repeats: 3,
             workload: "simulated".to_owned(),
         };
-        let object = outcome.json(&BTreeMap::from([
+        let asked = BTreeMap::from([
             ("rows_per_s".to_owned(), Bar::AtLeast(10.5)),
             ("max_rss_mib".to_owned(), Bar::AtMost(2.0)),
             ("forgotten".to_owned(), Bar::AtMost(2.0)),
-        ]));
+        ]);
+        let object = outcome.json(&asked, &BTreeMap::new());
         assert_eq!(object["rows_per_s"], 10.0);
         assert_eq!(object["ratio"]["rows_per_s"], 2.0);
         assert_eq!(object["metrics"]["rows_per_s"]["unit"], "rows/s");
@@ -184,5 +199,26 @@ mod tests {
             "what is no number meets nothing"
         );
         assert!(!object.to_string().contains('\n'));
+    }
+
+    #[test]
+    fn a_bar_of_real_data_is_not_judged_by_simulated_plays() {
+        let mut outcome = Outcome {
+            name: "some",
+            quick: false,
+            simulated: true,
+            metrics: vec![Metric::single("delta", 0.1, "share of plays")],
+            repeats: 1,
+            workload: String::new(),
+        };
+        let asked = BTreeMap::from([("delta".to_owned(), Bar::AtLeast(0.0))]);
+        let object = outcome.json(&BTreeMap::new(), &asked);
+        assert_eq!(object["delta"], 0.1);
+        assert_eq!(object["simulated"], true);
+        let bar = &object["bars"]["delta"];
+        assert!(bar["met"].is_null() && bar["not_applicable"].is_string());
+        outcome.simulated = false;
+        let bar = outcome.json(&BTreeMap::new(), &asked)["bars"]["delta"].take();
+        assert_eq!(bar, json!({"at_least": 0.0, "met": true}));
     }
 }

@@ -15,20 +15,16 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
     let folder = tempfile::tempdir().context("folder for the demo's report")?;
     let mut command = Command::new(&segue);
     command.arg("demo").arg("--out").arg(folder.path());
-    match &ask.data {
-        Some(data) => {
-            let data = data.canonicalize().with_context(|| {
-                format!(
-                    "{}: name a listening log or a folder of them",
-                    data.display()
-                )
-            })?;
-            command.arg(data);
-        }
-        None => {
-            let plays = ask.config.size("plays", ask.quick)?;
-            command.args(["--plays", &plays.to_string()]);
-        }
+    if ask.data.is_empty() {
+        let plays = ask.config.size("plays", ask.quick)?;
+        command.args(["--plays", &plays.to_string()]);
+    }
+    for data in &ask.data {
+        // Absolute: the demo runs in another folder.
+        command.arg(data.canonicalize().with_context(|| {
+            let path = data.display();
+            format!("{path}: name listening logs or folders of them")
+        })?);
     }
     // Cargo sets this for what it runs itself (.cargo/config.toml).
     let models = checkout().join(".models");
@@ -50,6 +46,7 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
     Ok(Outcome {
         name: "demo",
         quick: ask.quick,
+        simulated: ask.data.is_empty(),
         metrics,
         repeats: 1,
         workload: format!(

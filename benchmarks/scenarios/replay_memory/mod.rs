@@ -1,9 +1,9 @@
-//! A log of many rows, replayed through the merge by a process of its own that tells its peak memory.
+//! A log of many rows, replayed as `segue replay` does by a process of its own that tells its peak memory.
 
 use std::io::{BufWriter, Write};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, ensure};
 use segue_benchmarks::machine::peak_memory_kib;
@@ -13,9 +13,8 @@ use segue_benchmarks::timing::{rate, timed};
 use segue_flow::epoch::{Epoch, OffsetRange};
 use segue_flow::{OutRecord, Sink, SinkError};
 use segue_listen::EventTime;
-use segue_listen::wire::{Format, encode};
 use segue_replay::formats::lastfm;
-use segue_replay::{Inputs, MergeSettings, OrderedListens, ReadSettings};
+use segue_replay::{Inputs, MergeSettings, ReadSettings, Replay, ReplaySettings};
 use serde::{Deserialize, Serialize};
 
 use crate::Ask;
@@ -25,7 +24,7 @@ const SEED: u64 = 20_260_603;
 /// What the child process tells in the last line of its output.
 #[derive(Serialize, Deserialize)]
 struct Told {
-    records: u64,
+    listens: u64,
     bytes: u64,
     peak_kib: u64,
     seconds: f64,
@@ -46,9 +45,9 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
     );
     let told = replay_in_child(&log, folder.path())?;
     ensure!(
-        told.records == rows,
-        "{} records came out of {rows} rows",
-        told.records
+        told.listens == rows,
+        "{} listens came out of {rows} rows",
+        told.listens
     );
     println!(
         "replayed in {:.0} s, {} MiB of records, at most {} MiB resident",
@@ -63,6 +62,7 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
     Ok(Outcome {
         name: "replay-memory",
         quick: ask.quick,
+        simulated: true,
         metrics: vec![
             Metric::single("max_rss_mib", told.peak_kib as f64 / 1_024.0, "MiB")
                 .beside("the log's size", size as f64 / 1_048_576.0),
@@ -70,7 +70,7 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
         ],
         repeats: 1,
         workload: format!(
-            "{rows} simulated rows (seed {SEED}) of {users} users in blocks, newest first; read, sorted, encoded and counted with the merge's default settings"
+            "{rows} simulated rows (seed {SEED}) of {users} users in blocks, newest first; replayed with default settings into a sink that counts"
         ),
     })
 }
@@ -101,16 +101,31 @@ fn replay_in_child(log: &Path, temporary: &Path) -> anyhow::Result<Told> {
     serde_json::from_str(last).with_context(|| format!("what the process told: `{last}`"))
 }
 
-/// The child's work.
+/// The child's work: what `segue replay` does, into a sink that keeps nothing.
 pub fn child(log: &Path, temporary: &Path) -> anyhow::Result<()> {
-    let merge = MergeSettings {
-        temp_dir: Some(temporary.to_owned()),
-        ..MergeSettings::default()
+    let settings = ReplaySettings {
+        read: ReadSettings {
+            rejects: Some(temporary.join("rejects.tsv")),
+            ..ReadSettings::default()
+        },
+        merge: MergeSettings {
+            temp_dir: Some(temporary.to_owned()),
+            ..MergeSettings::default()
+        },
+        ..ReplaySettings::default()
     };
-    let (took, sink) = timed(|| replay(log, &merge));
-    let sink = sink?;
+    let replay = Replay::new(Inputs::find(&[log])?, settings);
+    let mut sink = Counting::default();
+    let (took, report) = timed(|| replay.run(&mut sink, &AtomicBool::new(false), |_| {}));
+    let delivered = report?.delivered.context("the replay was stopped")?;
+    ensure!(
+        delivered.listens == sink.listens,
+        "{} listens reported as written, {} came",
+        delivered.listens,
+        sink.listens
+    );
     let told = Told {
-        records: sink.records,
+        listens: sink.listens,
         bytes: sink.bytes,
         peak_kib: peak_memory_kib().context("/proc/self/status tells no VmHWM: not Linux?")?,
         seconds: took.as_secs_f64(),
@@ -119,49 +134,12 @@ pub fn child(log: &Path, temporary: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn replay(log: &Path, merge: &MergeSettings) -> anyhow::Result<Counting> {
-    let inputs = Inputs::find(&[log])?;
-    let read = OrderedListens::read(&inputs, &ReadSettings::default(), merge, |_| {
-        ControlFlow::Continue(())
-    })?;
-    let mut listens = read.context("the reading was stopped")?;
-    let mut sink = Counting::default();
-    let mut bytes = Vec::new();
-    let (mut last, mut epoch) = (EventTime::from_millis(i64::MIN), 0);
-    sink.begin(Epoch(epoch))?;
-    while let Some(listen) = listens.next_listen()? {
-        ensure!(
-            listen.at >= last,
-            "{} after {last}: not in order",
-            listen.at
-        );
-        last = listen.at;
-        bytes.clear();
-        encode(listen, Format::MessagePack, &mut bytes)
-            .map_err(|error| anyhow::anyhow!("{error}"))?;
-        sink.write(OutRecord {
-            topic: "listens",
-            partition: None,
-            key: Some(listen.user.as_bytes()),
-            value: Some(&bytes),
-            headers: &[],
-            at: Some(listen.at),
-        })?;
-        if sink.records.is_multiple_of(100_000) {
-            sink.commit(Epoch(epoch), &[])?;
-            epoch += 1;
-            sink.begin(Epoch(epoch))?;
-        }
-    }
-    sink.commit(Epoch(epoch), &[])?;
-    Ok(sink)
-}
-
-/// Counts, keeps nothing.
+/// Counts, keeps nothing, and takes nothing that is out of order.
 #[derive(Default)]
 struct Counting {
-    records: u64,
+    listens: u64,
     bytes: u64,
+    last: Option<EventTime>,
 }
 
 impl Sink for Counting {
@@ -170,7 +148,13 @@ impl Sink for Counting {
     }
 
     fn write(&mut self, record: OutRecord<'_>) -> Result<(), SinkError> {
-        self.records += 1;
+        if record.at < self.last {
+            let (at, last) = (record.at, self.last);
+            return Err(SinkError::Misuse(format!("{at:?} after {last:?}")));
+        }
+        self.last = record.at;
+        // Heartbeats have no key.
+        self.listens += u64::from(record.key.is_some());
         self.bytes += record.value.map_or(0, <[u8]>::len) as u64;
         Ok(())
     }

@@ -36,6 +36,7 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
     Ok(Outcome {
         name: "stream-core",
         quick: ask.quick,
+        simulated: true,
         metrics,
         repeats,
         workload: format!(
@@ -52,11 +53,11 @@ fn one(key: &str, size: Size, repeats: usize) -> anyhow::Result<Metric> {
     // The same workload twice over: time in it goes on with each pass.
     let (baseline, expected) = {
         let mut plays = Plays::simulate(size, SEED);
-        let map = SharedMap::new(settings, plays.durations());
+        let map = SharedMap::new(settings);
         measure(map, &mut plays, repeats)?
     };
     let mut plays = Plays::simulate(size, SEED);
-    let stage = ListeningStage::new(LaneId(0), 1, settings, plays.durations());
+    let stage = ListeningStage::new(settings);
     let (rates, seen) = measure(stage, &mut plays, repeats)?;
     ensure!(
         seen == expected,
