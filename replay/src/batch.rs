@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use segue_flow::partition::partition_of;
 use segue_flow::{OutRecord, Sink, SinkError};
-use segue_listen::wire::{self, Format, WireError};
+use segue_listen::wire::{self, Decoded, Format, WireError};
 use segue_listen::{EventTime, ListenRef};
 
 /// Records to be written as one epoch.
@@ -25,15 +25,6 @@ struct Record {
     at: EventTime,
     /// The sink takes no record so large.
     refused: bool,
-}
-
-/// A record that a sink did not take because of its size.
-#[derive(Debug)]
-pub(crate) struct Refused {
-    /// Its place in the batch, counted in records.
-    pub(crate) index: usize,
-    /// What the sink said.
-    pub(crate) error: SinkError,
 }
 
 impl Batch {
@@ -106,16 +97,29 @@ impl Batch {
         Ok(())
     }
 
+    /// The listens that the sink did not take because of their size: which of the batch's listens,
+    /// from 0, and what it was, as JSON.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = (u64, Vec<u8>)> + '_ {
+        let listens = self.records.iter().filter(|record| record.key.is_some());
+        let refused = (0..).zip(listens).filter(|(_, record)| record.refused);
+        refused.map(|(number, record)| {
+            let range = record.value.start as usize..record.value.end as usize;
+            let value = self.bytes.get(range).unwrap_or_default();
+            let mut row = Vec::new();
+            match wire::decode(value, self.format) {
+                Ok(Decoded::Listen(listen))
+                    if wire::encode(listen.listen(), Format::Json, &mut row).is_ok() => {}
+                _ => row = value.to_vec(),
+            }
+            (number, row)
+        })
+    }
+
     /// Writes all records into the sink's open epoch. One that is too large is passed over, now and
     /// when the batch is written again.
-    pub(crate) fn write(
-        &mut self,
-        topic: &str,
-        sink: &mut dyn Sink,
-        refused: &mut Vec<Refused>,
-    ) -> Result<(), SinkError> {
+    pub(crate) fn write(&mut self, topic: &str, sink: &mut dyn Sink) -> Result<(), SinkError> {
         let headers = [("content-type", self.format.content_type().as_bytes())];
-        for (index, record) in self.records.iter_mut().enumerate() {
+        for record in &mut self.records {
             let slice =
                 |range: &Range<u32>| self.bytes.get(range.start as usize..range.end as usize);
             let written = match record.refused {
@@ -132,7 +136,7 @@ impl Batch {
             match written {
                 Err(error @ SinkError::TooLarge { .. }) => {
                     record.refused = true;
-                    refused.push(Refused { index, error });
+                    tracing::warn!(%error, "a listen is left out");
                 }
                 other => other?,
             }

@@ -1,5 +1,6 @@
 //! A stream of listens into a sink: keyed by user, in epochs, with heartbeats, at a pace.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::batch::Batch;
 use crate::error::ReplayError;
 use crate::pace::{Pace, Pacer};
 use crate::progress::{Progress, SendProgress};
+use crate::rejects::{Place, Reason, Rejects};
 use crate::state::{Standing, StateFile};
 use crate::stream::ListenStream;
 
@@ -83,7 +85,7 @@ pub enum Outcome {
 pub struct Delivered {
     /// How it ended.
     pub outcome: Outcome,
-    /// Listens written by this run.
+    /// Listens written by this run; those that the sink would not take are not among them.
     pub listens: u64,
     /// Heartbeats written by this run, each partition's counted.
     pub heartbeats: u64,
@@ -105,6 +107,7 @@ pub struct Delivery<'a> {
     standing: Standing,
     pacer: Pacer,
     batch: Batch,
+    rejects: Rejects,
     last_at: Option<EventTime>,
     done: Delivered,
     begun: Duration,
@@ -142,6 +145,7 @@ impl<'a> Delivery<'a> {
         Ok(Self {
             pacer: Pacer::new(settings.pace, clock.clone())?,
             batch: Batch::new(settings.format),
+            rejects: Rejects::counted(),
             last_at: standing.last_at_ms.map(EventTime::from_millis),
             begun: clock.now(),
             done: Delivered {
@@ -159,6 +163,12 @@ impl<'a> Delivery<'a> {
             state,
             standing,
         })
+    }
+
+    /// The same, where listens that the sink will not take are kept in `rejects`.
+    #[must_use]
+    pub fn keeping(self, rejects: Rejects) -> Self {
+        Self { rejects, ..self }
     }
 
     /// Writes `stream`, which stands at the standing's position, to its end or until it is stopped.
@@ -273,10 +283,12 @@ impl<'a> Delivery<'a> {
             }
             pause = pause.saturating_mul(2);
         }
+        let refused = self.reject_refused()?;
         self.standing.position += u64::from(self.batch.listens());
         self.standing.epoch += 1;
         self.standing.last_at_ms = self.last_at.map(EventTime::millis);
-        self.done.listens += u64::from(self.batch.listens());
+        self.done.too_large += refused;
+        self.done.listens += u64::from(self.batch.listens()) - refused;
         self.done.heartbeats += self.batch.heartbeats();
         self.done.epochs += 1;
         self.batch.clear();
@@ -286,19 +298,26 @@ impl<'a> Delivery<'a> {
         }
     }
 
+    /// Notes what the sink would not take, before the state file says that it is dealt with; how many
+    /// that were.
+    fn reject_refused(&mut self) -> Result<u64, ReplayError> {
+        let mut refused = 0;
+        for (number, row) in self.batch.refused() {
+            let place = Place {
+                path: Path::new(&self.settings.topic),
+                line: self.standing.position + number + 1,
+            };
+            self.rejects.reject(place, Reason::TooLarge, &row)?;
+            refused += 1;
+        }
+        self.rejects.flush()?;
+        Ok(refused)
+    }
+
     fn try_commit(&mut self) -> Result<(), SinkError> {
         let epoch = Epoch(self.standing.epoch);
-        let mut refused = Vec::new();
         self.sink.begin(epoch)?;
-        let written = self
-            .batch
-            .write(&self.settings.topic, self.sink, &mut refused);
-        for refused in &refused {
-            let near = self.standing.position + refused.index as u64;
-            tracing::warn!(error = %refused.error, near, "a listen is left out");
-        }
-        self.done.too_large += refused.len() as u64;
-        written?;
+        self.batch.write(&self.settings.topic, self.sink)?;
         let covers = OffsetRange {
             lane: LaneId(0),
             from: Offset(self.standing.position),

@@ -60,7 +60,10 @@ pub enum ReplayError {
         inputs: String,
     },
     /// Rows there were, but not one of them was a listen.
-    #[error("no listen in {inputs}: all {rejected} rows were rejected (first: {first})")]
+    #[error(
+        "no listen in {inputs}: all {rejected} rows were rejected (first: {first}{})",
+        kept.as_ref().map(|path| format!("; all in {}", path.display())).unwrap_or_default()
+    )]
     NoListens {
         /// The inputs, as given.
         inputs: String,
@@ -68,6 +71,8 @@ pub enum ReplayError {
         rejected: u64,
         /// Place and reason of the first.
         first: String,
+        /// Where they are kept.
+        kept: Option<PathBuf>,
     },
     /// Temporary space for the sort failed: most often the disk is full.
     #[error(

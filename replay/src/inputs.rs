@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 
 use crate::error::ReplayError;
 use crate::formats::detect::{Detected, by_name, detect};
-use crate::formats::{Container, Log};
+use crate::formats::{Container, Log, profile};
+use crate::rejects::Rejects;
 
 /// Names of files in a folder that are worth a look.
 const ENDINGS: [&str; 14] = [
@@ -35,6 +36,8 @@ const SAMPLE_BYTES: u64 = 256 * 1024;
 pub struct Inputs {
     /// The logs, in the order of the arguments, within a folder by path.
     pub logs: Vec<Log>,
+    /// LastFM-1K's tables of listeners among the files.
+    pub profiles: Vec<PathBuf>,
     /// Files in folders that looked like logs and are none, with what they are.
     pub passed_over: Vec<(PathBuf, String)>,
     named: String,
@@ -51,6 +54,7 @@ impl Inputs {
         let names = paths.iter().map(|p| p.as_ref().display().to_string());
         let mut found = Self {
             logs: Vec::new(),
+            profiles: Vec::new(),
             passed_over: Vec::new(),
             named: names.collect::<Vec<_>>().join(", "),
         };
@@ -60,7 +64,7 @@ impl Inputs {
             if kind.is_dir() {
                 found.search(path)?;
             } else {
-                found.logs.extend(named(path)?);
+                found.take_named(path)?;
             }
         }
         if found.logs.is_empty() {
@@ -86,13 +90,35 @@ impl Inputs {
             } else if path.is_file() && has_known_ending(&path) {
                 match detect(&path) {
                     Ok(Detected::Log(log)) => self.logs.push(log),
-                    Ok(Detected::Profile) => {}
+                    Ok(Detected::Profile) => self.profiles.push(path),
                     Ok(Detected::Unknown(found)) => self.passed_over.push((path, found)),
                     Err(ReplayError::Empty { .. }) => {
                         self.passed_over.push((path, "it is empty".to_owned()));
                     }
                     Err(other) => return Err(other),
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in a file that was named: what is neither log nor table is an error that says what it is.
+    fn take_named(&mut self, path: &Path) -> Result<(), ReplayError> {
+        match detect(path)? {
+            Detected::Log(log) => self.logs.push(log),
+            Detected::Profile => self.profiles.push(path.to_owned()),
+            Detected::Unknown(found) => {
+                let format = by_name(path).ok_or_else(|| ReplayError::UnknownFormat {
+                    path: path.to_owned(),
+                    found,
+                })?;
+                let on_disk = std::fs::metadata(path).map_err(|e| ReplayError::read(path, e))?;
+                self.logs.push(Log {
+                    path: path.to_owned(),
+                    format,
+                    container: Container::File,
+                    bytes: on_disk.len(),
+                });
             }
         }
         Ok(())
@@ -106,6 +132,22 @@ impl Inputs {
     /// The arguments, for messages.
     pub fn named(&self) -> &str {
         &self.named
+    }
+
+    /// What the tables of listeners say, those in archives too.
+    ///
+    /// # Errors
+    /// Those of the files. Bad rows go to `rejects`.
+    pub fn profiles(&self, rejects: &mut Rejects) -> Result<profile::Summary, ReplayError> {
+        let mut profiles = Vec::new();
+        for path in &self.profiles {
+            profiles.extend(profile::read(path, Container::File, rejects)?);
+        }
+        let archives = self.logs.iter();
+        for log in archives.filter(|log| log.container == Container::Tar) {
+            profiles.extend(profile::read(&log.path, Container::Tar, rejects)?);
+        }
+        Ok(profile::Summary::of(&profiles))
     }
 
     /// What tells these inputs from others: the SHA-256 of each file's name, size, and first and
@@ -135,28 +177,6 @@ impl Inputs {
             hash.update(&sample);
         }
         Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
-    }
-}
-
-/// A file that was named: a log, or an error that says what it is.
-fn named(path: &Path) -> Result<Option<Log>, ReplayError> {
-    match detect(path)? {
-        Detected::Log(log) => Ok(Some(log)),
-        Detected::Profile => Ok(None),
-        Detected::Unknown(found) => match by_name(path) {
-            Some(format) => Ok(Some(Log {
-                path: path.to_owned(),
-                format,
-                container: Container::File,
-                bytes: std::fs::metadata(path)
-                    .map_err(|e| ReplayError::read(path, e))?
-                    .len(),
-            })),
-            None => Err(ReplayError::UnknownFormat {
-                path: path.to_owned(),
-                found,
-            }),
-        },
     }
 }
 

@@ -1,11 +1,13 @@
 //! All listens of some logs in one time order, to be pulled one by one.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use segue_listen::{EventTime, ListenRef};
 
 use crate::error::ReplayError;
+use crate::formats::profile;
 use crate::inputs::Inputs;
 use crate::merge::{Sorted, Sorter};
 use crate::open::BytesRead;
@@ -39,6 +41,8 @@ pub struct ReadReport {
     pub rejected: RejectCounts,
     /// Place and reason of the first few of them.
     pub examples: Vec<String>,
+    /// What the tables of listeners say that lie beside the logs.
+    pub profiles: profile::Summary,
 }
 
 /// Listens in the order of time, then user, then arrival. Duplicates are passed on: the engine drops
@@ -46,6 +50,7 @@ pub struct ReadReport {
 pub struct OrderedListens {
     sorted: Sorted,
     report: ReadReport,
+    rejects: Rejects,
     position: u64,
 }
 
@@ -100,18 +105,23 @@ impl OrderedListens {
                 inputs: inputs.named().to_owned(),
                 rejected: rejects.counts().bad(),
                 first: rejects.examples().first().cloned().unwrap_or_default(),
+                kept: rejects.path().map(Path::to_owned),
             });
         }
+        let profiles = inputs.profiles(&mut rejects)?;
+        rejects.flush()?;
         let report = ReadReport {
             listens: sorter.listens(),
             first: ends.first,
             last: ends.last,
             rejected: *rejects.counts(),
             examples: rejects.examples().to_vec(),
+            profiles,
         };
         Ok(Some(Self {
             sorted: sorter.finish()?,
             report,
+            rejects,
             position: 0,
         }))
     }
@@ -138,6 +148,7 @@ impl OrderedListens {
                 ..ReadReport::default()
             },
             sorted: sorter.finish()?,
+            rejects: Rejects::counted(),
             position: 0,
         })
     }
@@ -164,6 +175,11 @@ impl OrderedListens {
     /// How many listens have gone by.
     pub const fn position(&self) -> u64 {
         self.position
+    }
+
+    /// The keeper of bad rows, for whoever goes on with the listens.
+    pub fn take_rejects(&mut self) -> Rejects {
+        std::mem::take(&mut self.rejects)
     }
 
     /// What the reading found.

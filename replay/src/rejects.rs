@@ -1,7 +1,7 @@
 //! Rows that are no listens: counted by reason, and kept in a file with place and reason.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -76,7 +76,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Where a row stands.
+/// Where a row stands. What a sink refused stands in the topic, by its number in time order.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     /// The file.
@@ -123,13 +123,31 @@ impl Rejects {
         Self::default()
     }
 
-    /// Counts, and writes each bad row to `path`: `file:line`, reason and the row's first 4 KiB,
-    /// separated by tabs. The file is overwritten; it exists even if nothing is rejected.
+    /// Counts, and writes each bad row to `path`: `file:line`, reason and the row's first 4 KiB in
+    /// one line, separated by tabs. Folder and file are made; a file that is there is overwritten.
     ///
     /// # Errors
     /// [`ReplayError::Write`].
     pub fn kept_in(path: &Path) -> Result<Self, ReplayError> {
-        let file = File::create(path).map_err(|e| ReplayError::write(path, e))?;
+        Self::into_file(
+            path,
+            File::options().write(true).create(true).truncate(true),
+        )
+    }
+
+    /// The same, after what the file holds already.
+    ///
+    /// # Errors
+    /// [`ReplayError::Write`].
+    pub fn added_to(path: &Path) -> Result<Self, ReplayError> {
+        Self::into_file(path, File::options().append(true).create(true))
+    }
+
+    fn into_file(path: &Path, options: &OpenOptions) -> Result<Self, ReplayError> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let file = std::fs::create_dir_all(folder)
+            .and_then(|()| options.open(path))
+            .map_err(|e| ReplayError::write(path, e))?;
         Ok(Self {
             kept: Some((path.to_owned(), BufWriter::new(file))),
             ..Self::default()
@@ -160,9 +178,14 @@ impl Rejects {
         let Some((path, kept)) = &mut self.kept else {
             return Ok(());
         };
-        let head = row.get(..KEPT_BYTES).unwrap_or(row);
+        let mut head = row.get(..KEPT_BYTES).unwrap_or(row).to_vec();
+        for byte in head.iter_mut().filter(|byte| byte.is_ascii_control()) {
+            if *byte != b'\t' {
+                *byte = b' ';
+            }
+        }
         write!(kept, "{file}:{line}\t{reason}\t")
-            .and_then(|()| kept.write_all(head))
+            .and_then(|()| kept.write_all(&head))
             .and_then(|()| kept.write_all(b"\n"))
             .map_err(|e| ReplayError::write(path, e))
     }
@@ -175,6 +198,11 @@ impl Rejects {
     /// Place and reason of the first few.
     pub fn examples(&self) -> &[String] {
         &self.examples
+    }
+
+    /// The file, if there is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.kept.as_ref().map(|(path, _)| path.as_path())
     }
 
     /// Writes out what is buffered.

@@ -14,6 +14,7 @@ use crate::error::ReplayError;
 use crate::inputs::Inputs;
 use crate::ordered::{OrderedListens, ReadReport};
 use crate::progress::Progress;
+use crate::rejects::Rejects;
 use crate::settings::{MergeSettings, ReadSettings};
 use crate::state::{Standing, StateFile};
 
@@ -39,6 +40,14 @@ pub struct ReplayReport {
     pub read: Option<ReadReport>,
     /// What was written; `None` if it was stopped while reading.
     pub delivered: Option<Delivered>,
+}
+
+impl ReplayReport {
+    /// How many rows and listens were rejected: as they were read, or by the sink.
+    pub fn rejected(&self) -> u64 {
+        let read = self.read.as_ref().map_or(0, |read| read.rejected.bad());
+        read + self.delivered.map_or(0, |delivered| delivered.too_large)
+    }
 }
 
 /// A replay that is ready to run.
@@ -87,8 +96,15 @@ impl Replay {
                 delivered: Some(delivered),
             });
         }
-        let (read, merge) = (&self.settings.read, &self.settings.merge);
-        let listens = OrderedListens::read(&self.inputs, read, merge, |progress| {
+        // The run before this one has kept what the reading rejects; what the sink refused is there.
+        let kept = self.settings.read.rejects.as_deref();
+        let kept = kept.filter(|path| standing.position > 0 && path.exists());
+        let mut read = self.settings.read.clone();
+        if kept.is_some() {
+            read.rejects = None;
+        }
+        let merge = &self.settings.merge;
+        let listens = OrderedListens::read(&self.inputs, &read, merge, |progress| {
             watch(&Progress::Reading(progress));
             match stop.load(Ordering::Relaxed) {
                 true => ControlFlow::Break(()),
@@ -103,7 +119,13 @@ impl Replay {
         };
         let report = listens.report().clone();
         listens.skip_to(standing.position)?;
-        let delivered = delivery(sink, standing, state)?.run(&mut listens, &mut watch)?;
+        let rejects = match kept {
+            Some(path) => Rejects::added_to(path)?,
+            None => listens.take_rejects(),
+        };
+        let delivered = delivery(sink, standing, state)?
+            .keeping(rejects)
+            .run(&mut listens, &mut watch)?;
         Ok(ReplayReport {
             read: Some(report),
             delivered: Some(delivered),

@@ -1,11 +1,12 @@
 //! LastFM-1K's `userid-profile.tsv`: `id, gender, age, country, registered`, with a header.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::Path;
 
 use chrono::NaiveDate;
 
-use super::{lastfm, with_member};
+use super::{Container, lastfm, with_member};
 use crate::error::ReplayError;
 use crate::lines::{Line, Lines};
 use crate::open::{BytesRead, input_error, open};
@@ -37,20 +38,46 @@ pub(super) fn is_header(head: &[u8]) -> bool {
     head.starts_with(b"#id\tgender\tage\tcountry\tregistered")
 }
 
-/// Reads the table from a file (plain, .gz, .zst) or from the published archive.
+/// What some tables say, in figures.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Summary {
+    /// Listeners that have a profile.
+    pub listeners: usize,
+    /// Countries that they name.
+    pub countries: usize,
+}
+
+impl Summary {
+    /// Of these. A listener in two tables counts once.
+    pub fn of(profiles: &[Profile]) -> Self {
+        let listeners: HashSet<_> = profiles.iter().map(|profile| &profile.user).collect();
+        let countries: HashSet<_> = profiles.iter().filter_map(|p| p.country.as_ref()).collect();
+        Self {
+            listeners: listeners.len(),
+            countries: countries.len(),
+        }
+    }
+}
+
+/// Reads the table from a file (plain, .gz, .zst) or from the published archive; an archive without
+/// one has no profiles.
 ///
 /// # Errors
 /// Those of the file. Rows without five columns or a user go to `rejects`.
-pub fn read(path: &Path, rejects: &mut Rejects) -> Result<Vec<Profile>, ReplayError> {
+pub fn read(
+    path: &Path,
+    container: Container,
+    rejects: &mut Rejects,
+) -> Result<Vec<Profile>, ReplayError> {
     let input = open(path, &BytesRead::default())?;
-    let name = path.to_string_lossy();
-    if [".tar", ".tar.gz", ".tgz"]
-        .iter()
-        .any(|end| name.ends_with(end))
-    {
-        with_member(input, path, FILE_NAME, |member| rows(member, path, rejects))
-    } else {
-        rows(input, path, rejects)
+    match container {
+        Container::File => rows(input, path, rejects),
+        Container::Tar => {
+            match with_member(input, path, FILE_NAME, |member| rows(member, path, rejects)) {
+                Err(ReplayError::UnknownFormat { .. }) => Ok(Vec::new()),
+                other => other,
+            }
+        }
     }
 }
 

@@ -57,7 +57,7 @@ fn each_bad_file_is_named_with_a_remedy() {
         (
             "bad.tsv",
             b"a\tb\nc\n".to_vec(),
-            &["all 2 rows", "bad.tsv:1: not 6 columns"],
+            &["all 2 rows", "bad.tsv:1: not 6 columns)"],
         ),
         (
             "hist.json",
@@ -183,6 +183,47 @@ fn a_folder_is_searched_for_logs_and_what_else_is_there_passed_over() {
         .collect();
     assert_eq!(passed, ["empty.tsv", "other.tsv"]);
     assert_eq!(read_all(&[folder.path().to_owned()]).unwrap().0.len(), 15);
+}
+
+#[test]
+fn profiles_are_read_wherever_they_lie_beside_a_log() {
+    let table = "#id\tgender\tage\tcountry\tregistered\n\
+                 user_000001\tm\t\tJapan\tAug 13, 2006\n\
+                 user_000002\tf\t\tPeru\tFeb 24, 2006\n\
+                 user_000003\tm\t22\t\tOct 30, 2005\n\
+                 user_000004\tno\n";
+    let log = log(3, 5);
+    let folder = tempfile::tempdir().unwrap();
+    let archive = tar(&[
+        ("lastfm-dataset-1K/userid-profile.tsv", table.as_bytes()),
+        (
+            "lastfm-dataset-1K/userid-timestamp-artid-artname-traid-traname.tsv",
+            log.as_bytes(),
+        ),
+    ]);
+    let archive = write(folder.path(), "lastfm-dataset-1K.tar.gz", &gzip(&archive));
+    let loose = folder.path().join("loose");
+    std::fs::create_dir(&loose).unwrap();
+    write(&loose, "log.tsv", log.as_bytes());
+    let profile = write(&loose, "userid-profile.tsv.gz", &gzip(table.as_bytes()));
+    let named = vec![loose.join("log.tsv"), profile];
+    for paths in [
+        vec![archive.clone()],
+        vec![loose],
+        named,
+        vec![folder.path().to_owned()],
+    ] {
+        let (_, report) = read_all(&paths).unwrap();
+        let found = (report.profiles.listeners, report.profiles.countries);
+        assert_eq!(found, (3, 2), "{paths:?}");
+        assert!(
+            report.examples[0].ends_with(":5: not 6 columns"),
+            "{:?}",
+            report.examples
+        );
+    }
+    let (_, report) = read_all(&[folder.path().join("loose/log.tsv")]).unwrap();
+    assert_eq!(report.profiles.listeners, 0);
 }
 
 #[test]

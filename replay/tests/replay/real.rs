@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use segue_listen::{Span, TrackKey};
-use segue_replay::formats::profile;
+use segue_replay::formats::{Container, profile};
 use segue_replay::{Reason, Rejects};
 
 use crate::{read_all, write};
@@ -46,7 +46,7 @@ fn the_profiles_are_992() {
     let Some(data) = data() else { return };
     let mut rejects = Rejects::counted();
     let path = data.join("lastfm1k/userid-profile.tsv.zst");
-    let profiles = profile::read(&path, &mut rejects).unwrap();
+    let profiles = profile::read(&path, Container::File, &mut rejects).unwrap();
     assert_eq!((profiles.len(), rejects.counts().bad()), (992, 0));
     let first = &profiles[0];
     assert_eq!(

@@ -8,7 +8,7 @@ use segue_flow::clock::WallClock;
 use segue_flow::partition::partition_of;
 use segue_listen::wire::{self, Decoded, Format};
 use segue_replay::{
-    DeliverySettings, Inputs, Outcome, Pace, Progress, Replay, ReplayReport, ReplaySettings,
+    DeliverySettings, Inputs, Outcome, Pace, Progress, Reason, Replay, ReplayReport, ReplaySettings,
 };
 
 use crate::sinks::Kept;
@@ -174,24 +174,51 @@ fn a_sink_that_refuses_ends_the_run_which_can_go_on_later() {
 }
 
 #[test]
-fn a_record_that_is_too_large_is_left_out_and_counted() {
-    let bench = Bench::new();
-    let mut text = log(1, 10);
-    text.push_str(&format!(
-        "u\t2009-01-01T00:10:00Z\t\t{}\t\tx\n",
-        "a".repeat(5_000)
-    ));
+fn a_record_that_is_too_large_is_rejected_and_kept_over_a_stop_too() {
+    let mut bench = Bench::new();
+    let large = |minute: u32| {
+        let artist = "a".repeat(5_000);
+        format!("u\t2009-01-01T00:{minute}:01Z\t\t{artist}\t\tx\n")
+    };
+    // Two plays an epoch: the fourth in time order is too large, and so is the last but one.
+    let text = log(1, 10) + &large(11) + "no listen\n" + &large(35);
     write(bench.folder.path(), "log.tsv", text.as_bytes());
+    let rejects = bench.folder.path().join("kept/rejects.tsv");
+    bench.settings.read.rejects = Some(rejects.clone());
+    bench.settings.deliver.listens_per_epoch = 2;
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = stop.clone();
     let mut sink = Kept {
         limit: Some(1_000),
-        failures: vec![(0, false)],
+        failures: vec![(1, false)],
+        after_commit: Some(Box::new(move |call| {
+            asked.store(call == 3, Ordering::Relaxed);
+        })),
         ..Kept::default()
     };
-    let report = bench.run(&mut sink, &AtomicBool::new(false)).unwrap();
-    let delivered = report.delivered.unwrap();
-    assert_eq!((delivered.too_large, delivered.listens), (1, 11));
+    let first = bench.run(&mut sink, &stop).unwrap();
+    let delivered = first.delivered.unwrap();
+    assert_eq!(delivered.outcome, Outcome::Stopped);
+    assert_eq!((delivered.too_large, delivered.listens), (1, 5));
+    assert_eq!(first.rejected(), 2);
+    stop.store(false, Ordering::Relaxed);
+    let second = bench.run(&mut sink, &stop).unwrap().delivered.unwrap();
+    assert_eq!((second.too_large, second.listens), (1, 5));
     let listens = sink.committed.iter().filter(|(_, key, _)| key.is_some());
     assert_eq!(listens.count(), 10);
+
+    let kept = std::fs::read_to_string(rejects).unwrap();
+    let kept: Vec<_> = kept.lines().collect();
+    assert_eq!(
+        kept.len(),
+        3,
+        "the second run keeps what the first one kept"
+    );
+    assert!(kept[0].ends_with("log.tsv:12\tnot 6 columns\tno listen"));
+    for (row, number) in [(kept[1], 4), (kept[2], 11)] {
+        let begins = format!("listens:{number}\t{}\t{{\"v\":", Reason::TooLarge);
+        assert!(row.starts_with(&begins), "{}", &row[..80]);
+    }
 }
 
 #[test]
