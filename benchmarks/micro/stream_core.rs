@@ -4,7 +4,6 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::hint::black_box;
-use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use segue_benchmarks::lane_loop::LaneLoop;
@@ -33,7 +32,7 @@ fn stage(c: &mut Criterion) {
             plays,
         };
         let mut workload = Plays::simulate(size, 1);
-        let stage = ListeningStage::new(LaneId(0), 1, settings, workload.durations());
+        let stage = ListeningStage::new(settings);
         let mut lane = LaneLoop::new(stage);
         lane.take(workload.arrivals()).unwrap();
         group.throughput(Throughput::Elements(plays as u64));
@@ -85,7 +84,7 @@ fn decoder(c: &mut Criterion) {
                 bytes
             })
             .collect();
-        let mut decoder = ListenDecoder::new(LaneId(0), 1, format, Arc::default());
+        let mut decoder = ListenDecoder::new(LaneId(0), 1, format);
         group.bench_function(name, |b| {
             b.iter_batched_ref(
                 || (),

@@ -39,16 +39,16 @@ impl Seen {
         let mut mix = |value: u64| self.digest = self.digest.rotate_left(5).wrapping_add(value);
         match update {
             Update::Play(play) => {
-                let ratio = play.previous.and_then(|previous| previous.ratio);
-                mix(u64::from(play.user.0) ^ u64::from(play.session.plays) << 32);
+                let ratio = play.previous.and_then(|previous| previous.part.ratio(None));
+                mix(u64::from(play.slot) ^ u64::from(play.session.plays) << 32);
                 self.plays += 1;
                 if let Some(ratio) = ratio {
                     mix(u64::from(ratio.value().to_bits()));
                     self.ratios += 1;
                 }
             }
-            Update::Closed { user, session } => {
-                mix(u64::from(user.0) ^ u64::from(session.plays) << 40);
+            Update::Closed { slot, session } => {
+                mix(u64::from(*slot) ^ u64::from(session.plays) << 40);
                 self.closed += 1;
             }
             _ => {}

@@ -2,7 +2,7 @@
 //!
 //! Times between plays, lengths of sessions and pauses have the shape of LastFM-1K's (a dozen plays a
 //! session, hours between sessions), so that sessions open and close at a real rate, which is what
-//! timers cost.
+//! timers cost. Every play states its track's length, so that completion ratios are the lane's work.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -10,7 +10,6 @@ use std::collections::BinaryHeap;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, LogNormal, Zipf};
-use segue_catalog::durations::{DurationEstimates, PublishedDurations};
 use segue_listen::{EventTime, Span, TrackId};
 use segue_sessions::Arrival;
 
@@ -28,11 +27,10 @@ pub struct Size {
 /// 2005-02-14, where LastFM-1K begins, in milliseconds.
 const ORIGIN: i64 = 1_108_339_200_000;
 
-/// One pass of plays in event-time order, and the lengths of the tracks in them.
+/// One pass of plays in event-time order.
 pub struct Plays {
     arrivals: Vec<Arrival>,
     period: Span,
-    durations: DurationEstimates,
 }
 
 impl Plays {
@@ -49,6 +47,7 @@ impl Plays {
             of.map_or(220.0, |of| of.sample(rng))
                 .clamp(5.0, 30.0 * 86_400.0)
         };
+        let lengths: Vec<i64> = (0..tracks).map(|_| rng.random_range(150..300)).collect();
         let mut due: BinaryHeap<Reverse<(i64, u32)>> = (0..size.listeners.max(1))
             .map(|slot| Reverse((rng.random_range(0..6 * 3_600_000), slot)))
             .collect();
@@ -63,9 +62,10 @@ impl Plays {
                 track: TrackId(track),
                 tie: track.wrapping_mul(0x9e37_79b9),
                 at: EventTime::from_millis(ORIGIN + at),
-                duration: None,
+                duration: lengths
+                    .get(track as usize)
+                    .map(|seconds| Span::from_seconds(*seconds)),
                 played: None,
-                news: None,
             });
             // A dozen plays a session on average.
             let gone = rng.random_ratio(1, 12);
@@ -76,11 +76,7 @@ impl Plays {
             (Some(first), Some(last)) => last.at.since(first.at).plus(Span::from_millis(1)),
             _ => Span::ZERO,
         };
-        Self {
-            arrivals,
-            period,
-            durations: lengths(tracks, &mut rng),
-        }
+        Self { arrivals, period }
     }
 
     /// The plays, in order of time.
@@ -94,24 +90,6 @@ impl Plays {
             arrival.at = arrival.at.plus(self.period);
         }
     }
-
-    /// How long each track is, as estimates that a barrier has published.
-    pub fn durations(&self) -> PublishedDurations {
-        self.durations.published()
-    }
-}
-
-fn lengths(tracks: u32, rng: &mut ChaCha8Rng) -> DurationEstimates {
-    let mut owner = DurationEstimates::default();
-    for track in 0..tracks {
-        let length = Span::from_seconds(rng.random_range(150..300));
-        // Enough agreeing gaps for a confident estimate.
-        for _ in 0..4 {
-            owner.note(TrackId(track), length);
-        }
-    }
-    owner.publish();
-    owner
 }
 
 #[cfg(test)]
@@ -132,7 +110,6 @@ mod tests {
         assert!(times.is_sorted());
         plays.go_on();
         assert!(plays.arrivals()[0].at > times[SIZE.plays - 1]);
-        assert!(plays.durations().current().known() > 90);
     }
 
     #[test]

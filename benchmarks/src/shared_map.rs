@@ -3,20 +3,15 @@
 //! updates (a test holds that), same timers; only where the state lives differs. It hashes with
 //! foldhash, which is faster than DashMap's default.
 
-use std::sync::Arc;
-
 use dashmap::DashMap;
 use foldhash::fast::FixedState;
-use segue_catalog::durations::{DurationTable, PublishedDurations};
 use segue_flow::epoch::Epoch;
 use segue_flow::stage::{Stage, StageError};
 use segue_flow::timers::Timers;
-use segue_listen::completion::{self, Heard};
 use segue_listen::history::Inserted;
 use segue_listen::session::Placed;
-use segue_listen::{EventTime, History, Play, SessionGap, Sessions, Span, UserId, Watermark};
-use segue_sessions::update::Basis;
-use segue_sessions::{Arrival, PlayUpdate, Previous, SessionSettings, Update};
+use segue_listen::{EventTime, History, Play, SessionGap, Sessions, Span, Watermark};
+use segue_sessions::{Arrival, PlayUpdate, SessionSettings, Settled, Update, Witness};
 
 #[derive(Default)]
 struct Listener {
@@ -31,13 +26,11 @@ pub struct SharedMap {
     settings: SessionSettings,
     timers: Timers,
     horizon: EventTime,
-    published: PublishedDurations,
-    durations: Arc<DurationTable>,
 }
 
 impl SharedMap {
     /// With nobody in it.
-    pub fn new(settings: SessionSettings, published: PublishedDurations) -> Self {
+    pub fn new(settings: SessionSettings) -> Self {
         Self {
             listeners: DashMap::default(),
             settings,
@@ -45,14 +38,12 @@ impl SharedMap {
                 (settings.gap.span().millis() / 8).max(1_000),
             )),
             horizon: EventTime::from_millis(i64::MIN),
-            durations: published.current(),
-            published,
         }
     }
 
     fn play(&mut self, arrival: &Arrival, out: &mut Vec<Update>) {
         let gap = self.settings.gap;
-        let user = UserId(arrival.slot);
+        let slot = arrival.slot;
         let mut listener = self.listeners.entry(arrival.slot).or_default();
         let mut play = Play::with_tie(arrival.at, arrival.track, arrival.tie);
         play.set_duration(arrival.duration);
@@ -68,17 +59,17 @@ impl SharedMap {
             retracted,
         } = listener.sessions.place(arrival.at, gap);
         let retracted = retracted.into_iter().flatten();
-        out.extend(retracted.map(|session| Update::Retracted { user, session }));
+        out.extend(retracted.map(|session| Update::Retracted { slot, session }));
         if !listener.armed {
             listener.armed = true;
             self.timers.arm(session.due(gap), arrival.slot);
         }
-        let previous = settle(&mut listener.history, gap, &self.durations);
+        let previous = settle(&mut listener.history, gap);
         out.push(Update::Play(PlayUpdate {
-            user,
+            slot,
             track: arrival.track,
             at: arrival.at,
-            ratio: None,
+            played: None,
             placement,
             session,
             newest: true,
@@ -88,30 +79,20 @@ impl SharedMap {
 }
 
 /// Settles the play before the newest.
-fn settle(history: &mut History, gap: SessionGap, durations: &DurationTable) -> Option<Previous> {
+fn settle(history: &mut History, gap: SessionGap) -> Option<Settled> {
     let next = history.newest()?.at();
     let play = history.get_mut(history.len().checked_sub(2)?)?;
     if !gap.joins(play.at(), next) {
         return None;
     }
-    let stated = play.duration();
-    let duration = stated.or_else(|| durations.get(play.track()));
-    play.set_ratio(completion::ratio(Heard {
-        at: play.at(),
-        next: Some(next),
-        played: None,
-        duration,
-    }));
-    Some(Previous {
+    let gap = next.since(play.at());
+    play.set_gap(gap);
+    Some(Settled {
         track: play.track(),
         at: play.at(),
-        gap: next.since(play.at()),
-        ratio: play.ratio(),
-        basis: match (stated, duration) {
-            (Some(_), _) => Basis::StatedLength,
-            (None, Some(_)) => Basis::EstimatedLength,
-            (None, None) => Basis::Unknown,
-        },
+        gap,
+        part: play.part()?,
+        witness: Witness::Gap,
     })
 }
 
@@ -121,7 +102,6 @@ impl Stage for SharedMap {
     type Snapshot = ();
 
     fn absorb(&mut self, batch: &[Arrival], out: &mut Vec<Update>) -> Result<(), StageError> {
-        self.durations = self.published.current();
         for arrival in batch {
             self.play(arrival, out);
         }
@@ -135,10 +115,7 @@ impl Stage for SharedMap {
         self.timers.advance(to, |key| {
             let mut listener = listeners.get_mut(&key)?;
             listener.sessions.close_for(to, gap, |session| {
-                out.push(Update::Closed {
-                    user: UserId(key),
-                    session,
-                });
+                out.push(Update::Closed { slot: key, session });
             });
             let due = listener.sessions.next_due(gap);
             listener.armed = due.is_some();
@@ -159,7 +136,6 @@ mod tests {
     use super::*;
     use crate::lane_loop::LaneLoop;
     use crate::plays::{Plays, Size};
-    use segue_flow::epoch::LaneId;
     use segue_sessions::ListeningStage;
 
     #[test]
@@ -174,9 +150,9 @@ mod tests {
             lateness: Span::from_minutes(60),
         };
         let plays = Plays::simulate(size, 3);
-        let mut baseline = LaneLoop::new(SharedMap::new(settings, plays.durations()));
+        let mut baseline = LaneLoop::new(SharedMap::new(settings));
         baseline.take(plays.arrivals()).unwrap();
-        let stage = ListeningStage::new(LaneId(0), 1, settings, plays.durations());
+        let stage = ListeningStage::new(settings);
         let mut lane = LaneLoop::new(stage);
         lane.take(plays.arrivals()).unwrap();
         assert_eq!(baseline.seen(), lane.seen());

@@ -6,7 +6,6 @@ use segue_benchmarks::outcome::{Metric, Outcome};
 use segue_benchmarks::plays::{Plays, Size};
 use segue_benchmarks::shared_map::SharedMap;
 use segue_benchmarks::timing::{Interval, on_core, rate};
-use segue_flow::epoch::LaneId;
 use segue_flow::lane::LaneSettings;
 use segue_flow::stage::Stage;
 use segue_listen::SessionGap;

@@ -1,4 +1,5 @@
-//! The directory of tracks: key → dense id, shared by all lanes.
+//! The directory of tracks: key → dense id. Its owner gives the ids, in the order in which the merged
+//! lanes first play the tracks; anybody may look one up.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -6,8 +7,7 @@ use dashmap::DashMap;
 use foldhash::fast::FixedState;
 use segue_listen::{TrackId, TrackKey};
 
-/// All tracks seen so far. A lane asks it only for keys that are new to the lane; what it sees often
-/// it keeps in a map of its own.
+/// All tracks seen so far.
 #[derive(Debug)]
 pub struct Directory {
     ids: DashMap<TrackKey, TrackId, FixedState>,
@@ -17,9 +17,9 @@ pub struct Directory {
 /// A look-up's outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sighting {
-    /// Some lane saw this track before.
+    /// It has been seen before.
     Known(TrackId),
-    /// Nobody did: whoever gets this announces the track to the newcomers.
+    /// It has not: whoever gets this announces the track to the newcomers.
     New(TrackId),
 }
 

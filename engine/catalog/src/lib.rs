@@ -1,8 +1,8 @@
 //! Tracks we know.
 //!
-//! 1. [`directory`]: track key → dense id, shared by all lanes.
+//! 1. [`directory`]: track key → dense id; one owner, any reader.
 //! 2. [`content`]: what is known of a track: names now, audio and lyrics later.
-//! 3. [`durations`]: lengths of tracks, estimated by one owner and published to the lanes.
+//! 3. [`durations`]: lengths of tracks, estimated from everybody's gaps.
 //! 4. [`encoder`]: the contract of anything that turns content into a vector.
 //! 5. [`newcomers`]: unseen tracks, encoded in micro-batches off the hot path.
 //!

@@ -4,6 +4,7 @@
 //! the same way. A batch that fails is tried once more, then track by track, so that a bad file
 //! spoils its own row only.
 
+use segue_flow::Remedy;
 use segue_flow::names::{self, Name};
 use segue_flow::queue::{Coalesce, Inlet, Outlet};
 use segue_listen::TrackId;
@@ -99,6 +100,17 @@ fn attempt(
     let dimensions = encoder.dimensions();
     let mut rows = Vec::with_capacity(tracks.len() * dimensions);
     let outcomes = encoder.encode(tracks, &mut rows)?;
+    if outcomes.len() != tracks.len() || rows.len() != tracks.len() * dimensions {
+        let (outcomes, numbers) = (outcomes.len(), rows.len());
+        return Err(EncoderError {
+            encoder: encoder.name(),
+            detail: format!(
+                "{outcomes} outcomes and {numbers} numbers for {} tracks of {dimensions} dimensions",
+                tracks.len()
+            ),
+            remedy: Remedy::Bug,
+        });
+    }
     for ((track, outcome), row) in tracks
         .iter()
         .zip(outcomes)
@@ -122,7 +134,6 @@ fn attempt(
 mod tests {
     use super::*;
     use crate::encoder::ContentError;
-    use segue_flow::Remedy;
     use segue_listen::TrackKey;
 
     /// Fails whole batches that hold a track titled `poison`, and `hiccups` times in any case.
@@ -150,6 +161,10 @@ mod tests {
             if self.hiccups > 0 {
                 self.hiccups -= 1;
                 return Err(failed("hiccup"));
+            }
+            if tracks.iter().any(|t| &*t.title == "short") {
+                rows.push(1.0);
+                return Ok(vec![Ok(()); tracks.len()]);
             }
             if tracks.iter().any(|t| &*t.title == "poison") {
                 return Err(failed("poisoned"));
@@ -183,6 +198,15 @@ mod tests {
         let done = encode(&mut Faulty { hiccups: 1 }, &tracks(&["x", "y"]));
         assert_eq!(done.tracks, [TrackId(0), TrackId(1)]);
         assert!(done.failed.is_empty());
+    }
+
+    #[test]
+    fn a_row_of_the_wrong_length_is_no_row() {
+        let done = encode(&mut Faulty { hiccups: 0 }, &tracks(&["x", "short"]));
+        assert_eq!(done.tracks, [TrackId(0)]);
+        let why = &done.failed[0].1;
+        assert!(why.contains("1 numbers for 1 tracks of 2"), "{why}");
+        assert_eq!(done.len(), 2, "every track is accounted for");
     }
 
     #[test]

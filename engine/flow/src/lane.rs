@@ -3,7 +3,11 @@
 //! What a lane emits is a function of its log alone. Time moves on a fixed grid of event time (the
 //! tick): when the watermark enters a new tick, what came before is absorbed and timers fire. Where
 //! the source happens to cut its batches, and how fast the machine is, does not matter.
+//!
+//! A lane that is asked to keep order holds records until nothing earlier can come, and absorbs them
+//! by time: then even the order in which they arrived does not matter.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use segue_listen::{EventTime, Punctuality, Span, Watermark, WatermarkClock};
@@ -12,8 +16,13 @@ use crate::clock::WallClock;
 use crate::epoch::{LaneId, Offset, OffsetRange};
 use crate::names::{self, Name};
 use crate::queue::{Coalesce, Inlet};
+use crate::remedy::Remedy;
 use crate::source::{RawRecord, Readiness, Source, SourceError};
 use crate::stage::{Stage, StageError};
+
+/// How long a lane waits before it first asks again a source that could not be reached, and at most.
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// What a decoder made of a record.
 #[derive(Debug)]
@@ -30,6 +39,8 @@ pub enum Decoded<T> {
 pub trait Decode: Send {
     /// The stage's input.
     type Item;
+    /// The stage's results, first sights among them.
+    type News;
 
     /// Reads one record, borrowed from the source. A reason in words if it cannot: the record is
     /// then kept as a dead letter and the lane goes on.
@@ -38,9 +49,12 @@ pub trait Decode: Send {
     /// The reason, naming what is wrong with the record.
     fn decode(&mut self, record: &RawRecord<'_>) -> Result<Decoded<Self::Item>, String>;
 
-    /// The item was too late and will not be absorbed. A decoder that attaches first sights (of a
-    /// listener, of a track) to items takes them back here. No default: forgetting would be silent.
-    fn take_back(&mut self, item: Self::Item);
+    /// Hands over what was seen for the first time since the last call: whatever later results speak
+    /// of is announced before them.
+    fn announce(&mut self, out: &mut Vec<Self::News>);
+
+    /// Which of two items of the same instant comes first, whatever the order of their arrival.
+    fn order(&self, one: &Self::Item, other: &Self::Item) -> Ordering;
 }
 
 /// Why a record was put aside.
@@ -65,6 +79,8 @@ pub struct Aside {
     pub key: Option<Vec<u8>>,
     /// Its value.
     pub value: Option<Vec<u8>>,
+    /// Its `content-type` header: without it the value could not be read again.
+    pub content_type: Option<Vec<u8>>,
 }
 
 /// What a lane hands over: results, the records it put aside, and the offsets they come from.
@@ -72,7 +88,7 @@ pub struct Aside {
 pub struct Batch<T> {
     /// The records it covers, those without a result included.
     pub covers: OffsetRange,
-    /// How far the lane has come.
+    /// How far its results have come.
     pub watermark: Option<Watermark>,
     /// The stage's results, in order.
     pub outputs: Vec<T>,
@@ -137,6 +153,9 @@ pub struct LaneSettings {
     pub batch: usize,
     /// How long to wait for the source's next records.
     pub patience: Duration,
+    /// Whether records are held until nothing earlier can come (disorder and lateness behind the
+    /// newest), and absorbed in the order of their time.
+    pub in_order: bool,
 }
 
 impl Default for LaneSettings {
@@ -147,6 +166,7 @@ impl Default for LaneSettings {
             tick: Span::from_minutes(1),
             batch: 512,
             patience: Duration::from_millis(50),
+            in_order: false,
         }
     }
 }
@@ -199,13 +219,19 @@ struct Work<D, G: Stage> {
     decoder: D,
     stage: G,
     clock: WatermarkClock,
+    /// How far time has come for the stage: behind `clock` where records are held.
+    released: WatermarkClock,
     settings: LaneSettings,
+    /// What waits for what may come before it.
+    held: Vec<(EventTime, G::In)>,
     items: Vec<G::In>,
     outputs: Vec<G::Out>,
     aside: Vec<Aside>,
     /// The tick that the watermark is in.
     tick: Option<i64>,
     seen: Option<(Offset, Offset)>,
+    /// The offset after the last record seen.
+    position: Offset,
     counts: Counts,
     failed: Option<StageError>,
 }
@@ -213,7 +239,7 @@ struct Work<D, G: Stage> {
 impl<S, D, G> Lane<S, D, G>
 where
     S: Source,
-    D: Decode<Item = G::In>,
+    D: Decode<Item = G::In, News = G::Out>,
     G: Stage,
 {
     /// A lane that starts where its source stands.
@@ -229,12 +255,15 @@ where
             decoder,
             stage,
             clock: WatermarkClock::new(settings.disorder, settings.lateness),
+            released: WatermarkClock::new(Span::ZERO, Span::ZERO),
             settings,
+            held: Vec::new(),
             items: Vec::with_capacity(settings.batch),
             outputs: Vec::with_capacity(settings.batch),
             aside: Vec::new(),
             tick: None,
             seen: None,
+            position: Offset(0),
             counts: Counts::default(),
             failed: None,
         };
@@ -265,7 +294,7 @@ where
         });
         work.absorb();
         if matches!(read, Ok(Readiness::Ended)) {
-            work.advance(Watermark::END);
+            work.end();
         }
         connected &= work.hand_over(id, inlet, read_at.unwrap_or_else(|| wall.now()));
         if let Some(error) = work.failed.take() {
@@ -282,7 +311,8 @@ where
     }
 
     /// Steps until the log ends, the receiver goes, or `stop` says so (then what was read is handed
-    /// over, and open sessions stay open for the next start).
+    /// over, and open sessions stay open for the next start). A source that cannot be reached is
+    /// tried again, at growing intervals.
     ///
     /// # Errors
     /// See [`LaneError`].
@@ -291,11 +321,25 @@ where
         wall: &dyn WallClock,
         stop: &dyn Fn() -> bool,
     ) -> Result<LaneState, LaneError> {
+        let mut wait = FIRST_RETRY;
         loop {
-            match self.step(wall)? {
-                LaneState::Running if stop() => return Ok(LaneState::Running),
-                LaneState::Running => {}
-                over => return Ok(over),
+            match self.step(wall) {
+                Ok(LaneState::Running) => wait = FIRST_RETRY,
+                Ok(over) => return Ok(over),
+                Err(LaneError::Source { lane, error }) if error.remedy() == Remedy::Retry => {
+                    names::count(Name::SourceRetries, 1);
+                    tracing::warn!(lane = lane.0, %error, ?wait, "trying again");
+                    wall.sleep(wait);
+                    wait = (2 * wait).min(LONGEST_RETRY);
+                }
+                Err(error) => return Err(error),
+            }
+            if stop() {
+                // What the queue's policy holds back goes out too.
+                return Ok(match self.inlet.flush() {
+                    Ok(()) => LaneState::Running,
+                    Err(_) => LaneState::Disconnected,
+                });
             }
         }
     }
@@ -308,7 +352,7 @@ where
 
 impl<D, G> Work<D, G>
 where
-    D: Decode<Item = G::In>,
+    D: Decode<Item = G::In, News = G::Out>,
     G: Stage,
 {
     fn take(&mut self, record: &RawRecord<'_>) {
@@ -317,7 +361,8 @@ where
         }
         self.counts.read += 1;
         let from = self.seen.map_or(record.offset, |(from, _)| from);
-        self.seen = Some((from, record.offset.next()));
+        self.position = record.offset.next();
+        self.seen = Some((from, self.position));
         match self.decoder.decode(record) {
             Ok(Decoded::Item(at, item)) => match self.clock.observe(at) {
                 Punctuality::TooLate => {
@@ -328,14 +373,17 @@ where
                         .map_or(0, |mark| mark.time().millis());
                     let detail = format!("{at} is beyond the lateness allowed at {mark} ms");
                     self.put_aside(AsideReason::TooLate, detail, record);
-                    self.decoder.take_back(item);
                 }
                 punctuality => {
                     self.counts.late += u64::from(punctuality == Punctuality::Late);
                     // Before the item moves time on, what came before it is settled.
                     self.enter_tick();
                     self.counts.items += 1;
-                    self.items.push(item);
+                    if self.settings.in_order {
+                        self.held.push((at, item));
+                    } else {
+                        self.items.push(item);
+                    }
                 }
             },
             Ok(Decoded::Heartbeat(at)) => {
@@ -356,18 +404,45 @@ where
         let Some(mark) = self.clock.watermark() else {
             return;
         };
-        let tick = mark
-            .time()
-            .millis()
-            .div_euclid(self.settings.tick.millis().max(1));
+        let reached = match self.settings.in_order {
+            false => mark.time(),
+            true => mark.time().minus(self.clock.lateness()),
+        };
+        let width = self.settings.tick.millis().max(1);
+        let tick = reached.millis().div_euclid(width);
         if self.tick != Some(tick) {
             self.tick = Some(tick);
+            if self.settings.in_order {
+                self.release(reached);
+            }
             self.absorb();
-            self.advance(mark);
+            self.released.observe(reached);
+            if let Some(mark) = self.released.watermark() {
+                self.advance(mark);
+            }
         }
     }
 
+    /// Lets go what is before `horizon`: whatever else may come is not.
+    fn release(&mut self, horizon: EventTime) {
+        let decoder = &self.decoder;
+        self.held
+            .sort_by(|(at, one), (of, other)| at.cmp(of).then_with(|| decoder.order(one, other)));
+        let ready = self.held.partition_point(|(at, _)| *at < horizon);
+        self.items
+            .extend(self.held.drain(..ready).map(|(_, item)| item));
+    }
+
+    /// Nothing more will come.
+    fn end(&mut self) {
+        self.release(Watermark::END.time());
+        self.absorb();
+        self.advance(Watermark::END);
+        self.released.observe(Watermark::END.time());
+    }
+
     fn absorb(&mut self) {
+        self.decoder.announce(&mut self.outputs);
         if self.items.is_empty() || self.failed.is_some() {
             return;
         }
@@ -388,6 +463,7 @@ where
             offset: record.offset,
             key: record.key.map(<[u8]>::to_vec),
             value: record.value.map(<[u8]>::to_vec),
+            content_type: record.content_type.map(<[u8]>::to_vec),
         });
     }
 
@@ -403,7 +479,7 @@ where
                 return true;
             }
             // Timers at the end of a log: results without records.
-            return self.send(OffsetRange::empty(lane, Offset(u64::MAX)), inlet, read_at);
+            return self.send(OffsetRange::empty(lane, self.position), inlet, read_at);
         };
         self.tell();
         self.send(OffsetRange { lane, from, to }, inlet, read_at)
@@ -419,7 +495,7 @@ where
         inlet
             .send(Batch {
                 covers,
-                watermark: self.clock.watermark(),
+                watermark: self.released.watermark(),
                 outputs: std::mem::replace(&mut self.outputs, fresh),
                 aside: std::mem::take(&mut self.aside),
                 counts: std::mem::take(&mut self.counts),

@@ -44,6 +44,8 @@ pub enum Kind {
 names! {
     /// Records read by the lanes.
     RecordsRead = "segue_records_read_total", Counter;
+    /// Times that a source out of reach was asked again.
+    SourceRetries = "segue_source_retries_total", Counter;
     /// Plays that changed a listener's state.
     PlaysAbsorbed = "segue_plays_absorbed_total", Counter;
     /// Exact duplicates that were dropped.
@@ -82,6 +84,14 @@ names! {
     Epochs = "segue_epochs_total", Counter;
     /// How far event time has come, in ms since 1970 (label `lane`).
     WatermarkMillis = "segue_watermark_milliseconds", Gauge;
+    /// Age of the newest checkpoint, in seconds.
+    CheckpointAge = "segue_checkpoint_age_seconds", Gauge;
+    /// Size of the newest checkpoint, in bytes.
+    CheckpointBytes = "segue_checkpoint_bytes", Gauge;
+    /// Time it took to write a checkpoint, in seconds.
+    CheckpointTaken = "segue_checkpoint_seconds", Histogram;
+    /// Checkpoints that could not be taken.
+    CheckpointFailures = "segue_checkpoint_failures_total", Counter;
 }
 
 /// Adds to a counter. Once per batch, not per event.

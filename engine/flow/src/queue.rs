@@ -120,6 +120,27 @@ impl<T: Coalesce> Inlet<T> {
         }
     }
 
+    /// Hands over what coalescing holds back if there is room for it; never waits.
+    ///
+    /// # Errors
+    /// [`Disconnected`] when the receiver is gone.
+    pub fn try_flush(&mut self) -> Result<(), Disconnected> {
+        let Some(held) = self.held.take() else {
+            return Ok(());
+        };
+        match self.sender.try_send(held) {
+            Ok(()) => {
+                names::count_for(Name::QueueIn, "queue", self.name, 1);
+                Ok(())
+            }
+            Err(TrySendError::Full(held)) => {
+                self.held = Some(held);
+                Ok(())
+            }
+            Err(TrySendError::Disconnected(_)) => Err(Disconnected),
+        }
+    }
+
     fn wait_and_send(&self, batch: T) -> Result<(), Disconnected> {
         let before = self.clock.now();
         let sent = self.sender.send(batch).map_err(|_| Disconnected);

@@ -58,10 +58,56 @@ pub fn ratio(heard: Heard) -> Option<Ratio> {
     Ratio::new((played.millis().max(0) as f64 / duration.millis() as f64) as f32)
 }
 
+/// How much of a play was heard, where its track's length may not be known (yet).
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Part {
+    /// This share of it.
+    Ratio(Ratio),
+    /// So long: the share follows from a length that somebody estimates.
+    Span(Span),
+}
+
+impl Part {
+    /// What it means to have heard so much of a track of this length.
+    pub fn of(heard: Span, duration: Option<Span>) -> Self {
+        let known = Heard {
+            played: Some(heard),
+            duration,
+            ..Heard::default()
+        };
+        ratio(known).map_or(Self::Span(heard), Self::Ratio)
+    }
+
+    /// The ratio, with an estimated length where none was stated.
+    pub fn ratio(self, estimate: Option<Span>) -> Option<Ratio> {
+        match self {
+            Self::Ratio(ratio) => Some(ratio),
+            Self::Span(played) => match Self::of(played, estimate) {
+                Self::Ratio(ratio) => Some(ratio),
+                Self::Span(_) => None,
+            },
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_part_waits_for_a_length() {
+        let minute = Span::from_seconds(60);
+        let value = |part: Part, length: Option<Span>| part.ratio(length).map(Ratio::value);
+        let stated = Part::of(minute, Some(Span::from_seconds(240)));
+        assert_eq!(value(stated, None), Some(0.25));
+        assert_eq!(value(stated, Some(minute)), Some(0.25), "stated stands");
+        let open = Part::of(minute, None);
+        assert_eq!(open, Part::Span(minute));
+        assert_eq!(value(open, None), None);
+        assert_eq!(value(open, Some(Span::from_seconds(120))), Some(0.5));
+        assert_eq!(value(open, Some(Span::ZERO)), None);
+    }
 
     fn heard(next: Option<i64>, played: Option<i64>, duration: Option<i64>) -> Heard {
         Heard {

@@ -1,7 +1,7 @@
 //! A listener's last plays in event-time order: what a recommender reads, and what a late play is
 //! put into.
 
-use crate::completion::Ratio;
+use crate::completion::{Part, Ratio};
 use crate::time::{EventTime, Span};
 use crate::track::{TrackId, TrackKey};
 
@@ -14,23 +14,26 @@ pub const HISTORY_LEN: usize = 50;
 pub struct Play {
     at: EventTime,
     track: TrackId,
-    /// NaN: not known yet.
-    ratio: f32,
-    /// Milliseconds, 0: unknown. The top bit says that the ratio is the player's own word.
+    /// The bits of a ratio, NaN where none is known yet; with `UNMEASURED`, milliseconds.
+    heard: u32,
+    /// Milliseconds, 0: unknown; the two top bits are flags.
     length: u32,
     /// Low bits of the track key's digest: orders simultaneous plays the same way in every run.
     tie: u32,
 }
 
+/// How much was heard is the player's own word.
 const PLAYERS_WORD: u32 = 1 << 31;
-const LENGTH_MASK: u32 = PLAYERS_WORD - 1;
+/// How long it was heard is known and how long the track is is not.
+const UNMEASURED: u32 = 1 << 30;
+const LENGTH_MASK: u32 = UNMEASURED - 1;
 
 impl Default for Play {
     fn default() -> Self {
         Self {
             at: EventTime::default(),
             track: TrackId(0),
-            ratio: f32::NAN,
+            heard: f32::NAN.to_bits(),
             length: 0,
             tie: 0,
         }
@@ -48,7 +51,7 @@ impl Play {
         Self {
             at,
             track,
-            ratio: f32::NAN,
+            heard: f32::NAN.to_bits(),
             length: 0,
             tie,
         }
@@ -64,26 +67,47 @@ impl Play {
         self.track
     }
 
-    /// Its completion ratio, where known.
-    pub fn ratio(&self) -> Option<Ratio> {
-        Ratio::new(self.ratio)
+    /// How much of it was heard, where known.
+    #[inline]
+    pub fn part(&self) -> Option<Part> {
+        if self.length & UNMEASURED == 0 {
+            return Ratio::new(f32::from_bits(self.heard)).map(Part::Ratio);
+        }
+        Some(Part::Span(Span::from_millis(i64::from(self.heard))))
     }
 
-    /// Sets or clears the ratio, unless the player's own word stands.
-    pub fn set_ratio(&mut self, ratio: Option<Ratio>) {
-        if self.length & PLAYERS_WORD == 0 {
-            self.ratio = ratio.map_or(f32::NAN, Ratio::value);
+    /// It was heard so long by the gap to the next play; nothing changes where the player has said
+    /// how long it was. The duration is to be set first.
+    #[inline]
+    pub fn set_gap(&mut self, gap: Span) {
+        if !self.has_players_word() {
+            self.set_part(Part::of(gap, self.duration()));
         }
     }
 
-    /// Sets the ratio that follows from the player's own figure; gaps no longer change it.
-    pub fn set_players_ratio(&mut self, ratio: Ratio) {
-        self.ratio = ratio.value();
+    /// It was heard so long by the player's own figure; gaps no longer change it. The duration is
+    /// to be set first.
+    pub fn set_played(&mut self, played: Span) {
+        self.set_part(Part::of(played, self.duration()));
         self.length |= PLAYERS_WORD;
     }
 
-    /// Whether the ratio is the player's own word.
-    pub const fn has_players_ratio(&self) -> bool {
+    #[inline]
+    fn set_part(&mut self, part: Part) {
+        match part {
+            Part::Ratio(ratio) => {
+                self.heard = ratio.value().to_bits();
+                self.length &= !UNMEASURED;
+            }
+            Part::Span(span) => {
+                self.heard = u32::try_from(span.millis().max(0)).unwrap_or(u32::MAX);
+                self.length |= UNMEASURED;
+            }
+        }
+    }
+
+    /// Whether how much was heard is the player's own word.
+    pub const fn has_players_word(&self) -> bool {
         self.length & PLAYERS_WORD != 0
     }
 
@@ -95,11 +119,16 @@ impl Play {
         }
     }
 
-    /// Sets the track's length; beyond 24 days it is taken as unknown.
+    /// Sets the track's length; beyond 12 days it is taken as unknown.
     pub fn set_duration(&mut self, duration: Option<Span>) {
         let millis = duration.map_or(0, |d| u32::try_from(d.millis()).unwrap_or(0));
         let millis = if millis > LENGTH_MASK { 0 } else { millis };
-        self.length = (self.length & PLAYERS_WORD) | millis;
+        self.length = (self.length & !LENGTH_MASK) | millis;
+    }
+
+    /// Low bits of the track key's digest.
+    pub const fn tie(&self) -> u32 {
+        self.tie
     }
 
     fn order(&self) -> (EventTime, u32) {
@@ -215,6 +244,16 @@ impl History {
         self.newest().copied()
     }
 
+    /// The play that a full history forgets when the next one is put in.
+    #[inline]
+    pub fn leaving(&self) -> Option<&Play> {
+        if self.len() == HISTORY_LEN {
+            self.get(0)
+        } else {
+            None
+        }
+    }
+
     /// How many plays it holds.
     pub const fn len(&self) -> usize {
         self.len as usize
@@ -300,15 +339,23 @@ mod tests {
 
     #[test]
     fn the_players_word_stands() {
-        let mut play = play(0, 0);
-        play.set_duration(Some(Span::from_seconds(200)));
-        play.set_players_ratio(Ratio::new(0.5).unwrap());
-        play.set_ratio(Ratio::new(1.0));
-        assert_eq!(play.ratio().map(Ratio::value), Some(0.5));
-        assert_eq!(play.duration(), Some(Span::from_seconds(200)));
-        play.set_duration(Some(Span::from_millis(i64::MAX)));
-        assert_eq!(play.duration(), None);
-        assert!(play.has_players_ratio());
+        let half = Part::of(Span::from_seconds(100), Some(Span::from_seconds(200)));
+        let mut stated = play(0, 0);
+        stated.set_duration(Some(Span::from_seconds(200)));
+        stated.set_played(Span::from_seconds(100));
+        stated.set_gap(Span::from_seconds(200));
+        assert_eq!(stated.part(), Some(half));
+        assert_eq!(stated.duration(), Some(Span::from_seconds(200)));
+
+        let mut unstated = play(0, 0);
+        unstated.set_duration(Some(Span::from_millis(i64::MAX)));
+        assert_eq!((unstated.duration(), unstated.part()), (None, None));
+        unstated.set_gap(Span::from_seconds(7));
+        assert_eq!(unstated.part(), Some(Part::Span(Span::from_seconds(7))));
+        unstated.set_played(Span::from_seconds(100));
+        unstated.set_gap(Span::from_seconds(9));
+        assert_eq!(unstated.part(), Some(Part::Span(Span::from_seconds(100))));
+        assert!(unstated.has_players_word());
     }
 
     proptest! {

@@ -132,6 +132,7 @@ impl Suite {
                 track: TrackId(track),
                 at: EventTime::from_millis(play as i64 * 60_000),
                 opens_session: rng.random_bool(0.1),
+                own_ratio: None,
                 ratio_of_previous: Ratio::new(rng.random_range(0.0..1.2)),
             };
             chunk.push(&mut listeners, &event);

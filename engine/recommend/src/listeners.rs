@@ -25,6 +25,8 @@ pub struct PlayEvent {
     pub at: EventTime,
     /// Whether it opened a session.
     pub opens_session: bool,
+    /// How much of it was heard, if the player said so with it.
+    pub own_ratio: Option<Ratio>,
     /// How much was heard of the listener's previous play, if this one told.
     pub ratio_of_previous: Option<Ratio>,
 }
@@ -163,6 +165,7 @@ impl Listener {
             ratio: None,
             opens_session: event.opens_session,
         };
+        let own = event.own_ratio;
         let arrival = if self.is_late(event.at) {
             let index = self
                 .context
@@ -173,13 +176,14 @@ impl Listener {
             if let (Some(before), Some(ratio)) = (before, event.ratio_of_previous) {
                 before.ratio = Some(ratio);
             }
-            self.context.insert(index, play);
+            self.context
+                .insert(index, ContextPlay { ratio: own, ..play });
             Arrival::Late
         } else {
             if let Some(newest) = self.context.last_mut() {
                 newest.ratio = event.ratio_of_previous.or(self.held_back);
             }
-            self.held_back = None;
+            self.held_back = own;
             self.context.push(play);
             Arrival::InOrder
         };

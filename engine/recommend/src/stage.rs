@@ -4,15 +4,19 @@
 //! durations, the recommenders. Plays are gathered into epochs. At the barrier that closes an epoch,
 //! in this order:
 //!
-//! 1. every recommender ranks each play from the state before it (prequential evaluation);
-//! 2. every recommender learns from the plays;
-//! 3. new tracks and new vectors are admitted, durations published;
-//! 4. the listeners of the epoch are answered, and the epoch's records committed with its offsets.
+//! 1. new tracks and new vectors are admitted;
+//! 2. every recommender ranks each play from the state before it (prequential evaluation); a play of
+//!    a track that nobody had played before is a miss for all of them, though the track is there now;
+//! 3. every recommender learns from the plays;
+//! 4. durations are published, the listeners of the epoch answered, and the epoch's records committed
+//!    with its offsets.
 //!
 //! Where a curriculum is given, the first part of the log is only gathered; models are trained on it,
 //! and what follows is measured. This file drives; the parts below it do the work.
 
+mod addresses;
 mod content;
+mod merge;
 mod parts;
 mod records;
 mod tally;
@@ -23,9 +27,11 @@ use std::time::Duration;
 use segue_catalog::newcomers::Arrivals;
 use segue_flow::lane::{AsideReason, Batch};
 use segue_flow::names::{self, Name};
-use segue_flow::{Epoch, OffsetRange};
-use segue_listen::UserId;
-use segue_sessions::{PlayUpdate, Update};
+use segue_flow::queue::Received;
+use segue_flow::{Epoch, LaneId, OffsetRange};
+use segue_listen::completion::Part;
+use segue_listen::{EventTime, Ratio, TrackId, UserId};
+use segue_sessions::{PlayUpdate, Settled, Update, Witness};
 
 use crate::ladder::{Budget, Ladder};
 use crate::listeners::{Chunk, Listeners, PlayEvent};
@@ -35,25 +41,37 @@ use crate::recommender::Recommender;
 pub use content::Content;
 pub use parts::{Curriculum, EncoderLink, EngineError, Parts, RunSummary, StageSettings, Watcher};
 pub use records::{PredictedTrack, Prediction, SessionRecord, Topics};
-pub use tally::{RatioCounts, StreamTally};
+pub use tally::{RATIO_BINS, RatioCounts, StreamTally};
+
+use addresses::Addresses;
+use merge::Merge;
+use tally::Basis;
+
+/// How long the encoder is waited for before new tracks are offered to it again.
+const ENCODER_PATIENCE: Duration = Duration::from_millis(10);
 
 /// The stage.
 pub struct RecommendStage {
     settings: StageSettings,
     parts: Parts,
+    /// In exact mode: lanes that wait for each other.
+    merge: Option<Merge>,
+    addresses: Addresses,
     listeners: Listeners,
-    /// The log's names of listeners, by address.
-    user_names: hashbrown::HashMap<UserId, Box<str>>,
     content: Content,
+    /// Tracks to be encoded that were not handed over yet.
+    newcomers: Arrivals,
     warm_up: Option<warm_up::WarmUp>,
     /// Without recommenders there is none: nothing is measured, nothing answered.
     ladder: Option<Ladder>,
     chunk: Chunk,
     /// The newest play of each listener of the epoch, in order of their first one in it.
-    asked: Vec<(UserId, PlayUpdate)>,
+    asked: Vec<Asked>,
     asked_at: hashbrown::HashMap<UserId, usize>,
     /// When the plays of the epoch were read, and how many at once.
     waiting: Vec<(Duration, u64)>,
+    /// Plays that were read while models were taught waited for that, not for an answer.
+    taught_at: Duration,
     inputs: Vec<OffsetRange>,
     prequential: Option<Prequential>,
     epoch: Epoch,
@@ -61,6 +79,13 @@ pub struct RecommendStage {
     tally: StreamTally,
     predictions: u64,
     losses: Vec<(String, u64, f32)>,
+}
+
+/// Whom to answer, after which play.
+struct Asked {
+    user: UserId,
+    track: TrackId,
+    at: EventTime,
 }
 
 impl RecommendStage {
@@ -76,15 +101,18 @@ impl RecommendStage {
             .as_ref()
             .map_or(0, |encoder| encoder.dimensions);
         let mut stage = Self {
+            merge: settings.exact.then(|| Merge::new(settings.lanes)),
+            addresses: Addresses::new(parts.directory.clone()),
             listeners: Listeners::new(),
-            user_names: hashbrown::HashMap::new(),
             content: Content::new(dimensions),
+            newcomers: Arrivals::default(),
             warm_up: parts.curriculum.take().map(warm_up::WarmUp::new),
             ladder: None,
             chunk: Chunk::new(),
             asked: Vec::new(),
             asked_at: hashbrown::HashMap::new(),
             waiting: Vec::new(),
+            taught_at: Duration::ZERO,
             inputs: Vec::new(),
             prequential: None,
             epoch,
@@ -115,69 +143,77 @@ impl RecommendStage {
             };
             records::write_aside(&mut *self.parts.sink, topic, batch.covers.lane, aside)?;
         }
-        let mut news = Arrivals::default();
-        let mut plays = 0;
-        for update in batch.outputs {
-            match update {
-                Update::Listener { user, name } => {
-                    self.user_names.insert(user, name);
-                }
-                Update::Track(track) => {
-                    news.0.push((*track).clone());
-                    self.content.sighted(*track);
-                }
-                Update::Play(play) => {
-                    plays += 1;
-                    self.play(&play);
-                    if self.warm_up.is_some() && self.tally.plays >= self.settings.train_plays {
-                        // At this very play, wherever the batch was cut.
-                        self.announce(std::mem::take(&mut news))?;
-                        self.teach()?;
-                        plays = 0;
-                    }
-                    if self.chunk.len() >= self.settings.epoch.max(1) {
-                        self.announce(std::mem::take(&mut news))?;
-                        self.waiting.push((batch.read_at, plays));
-                        self.barrier()?;
-                        plays = 0;
-                    }
-                }
-                Update::Correction {
-                    user,
-                    track,
-                    at,
-                    ratio,
-                } => {
-                    self.tally.corrected();
-                    match &mut self.warm_up {
-                        Some(warm_up) => warm_up.correct(user, track, at, ratio),
-                        None => {
-                            self.listeners.correct(user, at, track, ratio);
-                        }
-                    }
-                }
-                Update::Closed { user, session } => {
-                    self.tally.closed(&session);
-                    let name = name_of(&self.user_names, user);
-                    self.records
-                        .session(&mut *self.parts.sink, name, &session, false)?;
-                }
-                Update::Retracted { user, session } => {
-                    self.tally.retracted(&session);
-                    let name = name_of(&self.user_names, user);
-                    self.records
-                        .session(&mut *self.parts.sink, name, &session, true)?;
+        let lane = batch.covers.lane;
+        match &mut self.merge {
+            Some(merge) => {
+                merge.push(lane, batch.outputs, batch.watermark, batch.read_at);
+                self.take_merged()?;
+            }
+            None => {
+                for update in batch.outputs {
+                    self.update(lane, update, batch.read_at)?;
                 }
             }
-        }
-        self.announce(news)?;
-        if plays > 0 {
-            self.waiting.push((batch.read_at, plays));
         }
         if !batch.covers.is_empty() {
             self.inputs.push(batch.covers);
         }
-        self.collect(false)
+        self.announce()?;
+        self.collect()
+    }
+
+    fn take_merged(&mut self) -> Result<(), EngineError> {
+        while let Some(merge) = &mut self.merge {
+            let addresses = &self.addresses;
+            // As a lane orders them: by track and then by the listener's name.
+            let rank = |(lane, play): (LaneId, &PlayUpdate)| {
+                let key = addresses.key(lane, play.track).ok();
+                let name = addresses.name_in(lane, play.slot).ok();
+                (key.map(|key| key.digest() as u32), name)
+            };
+            let Some(next) = merge.next(|one, other| rank(one).cmp(&rank(other))) else {
+                break;
+            };
+            self.update(next.lane, next.update, next.read_at)?;
+        }
+        Ok(())
+    }
+
+    fn update(
+        &mut self,
+        lane: LaneId,
+        update: Update,
+        read_at: Duration,
+    ) -> Result<(), EngineError> {
+        match update {
+            Update::Listener { slot, name } => self.addresses.announce_listener(lane, slot, name),
+            Update::Track(content) => self.addresses.announce_track(lane, content),
+            Update::Play(play) => self.play(lane, &play, read_at),
+            Update::Correction { slot, settled } => {
+                self.tally.corrected();
+                let user = self.addresses.user(lane, slot)?;
+                let (track, ratio, _) = self.settled(lane, &settled)?;
+                match &mut self.warm_up {
+                    Some(warm_up) => warm_up.correct(user, track, settled.at, ratio),
+                    None => {
+                        self.listeners.correct(user, settled.at, track, ratio);
+                    }
+                }
+                Ok(())
+            }
+            Update::Closed { slot, session } => {
+                self.tally.closed(&session);
+                let name = self.addresses.name_in(lane, slot)?;
+                let sink = &mut *self.parts.sink;
+                self.records.session(sink, name, &session, false)
+            }
+            Update::Retracted { slot, session } => {
+                self.tally.retracted(&session);
+                let name = self.addresses.name_in(lane, slot)?;
+                let sink = &mut *self.parts.sink;
+                self.records.session(sink, name, &session, true)
+            }
+        }
     }
 
     /// Nothing came for a while: unless runs are to be repeatable, what is waiting is answered now.
@@ -185,7 +221,8 @@ impl RecommendStage {
     /// # Errors
     /// See [`EngineError`].
     pub fn idle(&mut self) -> Result<(), EngineError> {
-        if self.settings.exact || self.warm_up.is_some() || self.waiting.is_empty() {
+        let nothing_new = self.waiting.is_empty() && self.inputs.is_empty();
+        if self.settings.exact || self.warm_up.is_some() || nothing_new {
             return Ok(());
         }
         self.barrier()
@@ -196,6 +233,10 @@ impl RecommendStage {
     /// # Errors
     /// See [`EngineError`].
     pub fn finish(mut self) -> Result<RunSummary, EngineError> {
+        if let Some(merge) = &mut self.merge {
+            merge.end();
+            self.take_merged()?;
+        }
         if self.warm_up.is_some() {
             // A log shorter than its training part: what there is is taught, nothing is measured.
             self.teach()?;
@@ -207,55 +248,118 @@ impl RecommendStage {
             epochs: self.epoch.0,
             predictions: self.predictions,
             trained_on: self.settings.train_plays,
-            listeners: self.user_names.len() as u64,
+            listeners: self.addresses.listeners() as u64,
             tracks: self.content.len() as u64,
             encoded: self.content.encoded(),
             failed: self.content.failed(),
-            durations_estimated: self.parts.durations.published().current().known() as u64,
+            durations_estimated: self.parts.durations.known() as u64,
             prequential: self.prequential.map(|p| p.report()),
             losses: self.losses,
             rungs: self.ladder.map_or_else(Vec::new, |ladder| ladder.report()),
         })
     }
 
-    fn play(&mut self, play: &PlayUpdate) {
-        self.tally.play(play);
-        self.parts.watcher.progressed(1, play.at);
-        if let Some(previous) = &play.previous {
-            self.parts.durations.note(previous.track, previous.gap);
+    fn play(
+        &mut self,
+        lane: LaneId,
+        play: &PlayUpdate,
+        read_at: Duration,
+    ) -> Result<(), EngineError> {
+        let user = self.addresses.user(lane, play.slot)?;
+        let (track, new) = self.addresses.track(lane, play.track)?;
+        if let Some(content) = new {
+            self.newcomers.0.push(content.clone());
+            self.content.sighted(content);
         }
+        let own = play.played.and_then(|part| self.ratio(track, part));
+        let mut ratio_of_previous = None;
+        if let Some(previous) = &play.previous {
+            let (track, ratio, basis) = self.settled(lane, previous)?;
+            self.parts.durations.note(track, previous.gap);
+            self.tally.settled(basis, ratio);
+            ratio_of_previous = ratio;
+        }
+        self.tally.play(play.at);
+        if play.played.is_some() {
+            self.tally.settled(Basis::Player, own);
+        }
+        self.parts.watcher.progressed(1, play.at);
         let event = PlayEvent {
-            user: play.user,
-            track: play.track,
+            user,
+            track,
             at: play.at,
             opens_session: play.session.plays == 1,
-            ratio_of_previous: play.previous.and_then(|previous| previous.ratio),
+            own_ratio: own,
+            ratio_of_previous,
         };
-        match &mut self.warm_up {
-            Some(warm_up) => {
-                warm_up.take(&event);
-                self.listeners.absorb(&event);
+        if let Some(warm_up) = &mut self.warm_up {
+            warm_up.take(&event);
+            self.listeners.absorb(&event);
+            if self
+                .tally
+                .plays
+                .is_multiple_of(self.settings.epoch.max(1) as u64)
+            {
+                self.parts.durations.publish();
             }
-            None => {
-                self.chunk.push(&mut self.listeners, &event);
-                if play.newest {
-                    match self.asked_at.get(&play.user) {
-                        Some(&index) => {
-                            if let Some(asked) = self.asked.get_mut(index) {
-                                asked.1 = *play;
-                            }
-                        }
-                        None => {
-                            self.asked_at.insert(play.user, self.asked.len());
-                            self.asked.push((play.user, *play));
-                        }
-                    }
-                }
+            if self.tally.plays >= self.settings.train_plays {
+                // At this very play, wherever the batch was cut.
+                self.teach()?;
             }
+            return Ok(());
+        }
+        match self.waiting.last_mut() {
+            Some((at, plays)) if *at == read_at => *plays += 1,
+            _ => self.waiting.push((read_at, 1)),
+        }
+        self.chunk.push(&mut self.listeners, &event);
+        if play.newest {
+            self.ask(Asked {
+                user,
+                track,
+                at: play.at,
+            });
+        }
+        if self.chunk.len() >= self.settings.epoch.max(1) {
+            self.barrier()?;
+        }
+        Ok(())
+    }
+
+    /// The listener is to be answered at the barrier, after their newest play.
+    fn ask(&mut self, asked: Asked) {
+        let next = self.asked.len();
+        let place = *self.asked_at.entry(asked.user).or_insert(next);
+        match self.asked.get_mut(place) {
+            Some(held) => *held = asked,
+            None => self.asked.push(asked),
         }
     }
 
-    fn announce(&mut self, news: Arrivals) -> Result<(), EngineError> {
+    /// A ratio, by the estimates of the last barrier where no length is stated.
+    fn ratio(&self, track: TrackId, part: Part) -> Option<Ratio> {
+        part.ratio(self.parts.durations.get(track))
+    }
+
+    /// Which play is over, how much of it was heard, and what that rests on.
+    fn settled(
+        &mut self,
+        lane: LaneId,
+        settled: &Settled,
+    ) -> Result<(TrackId, Option<Ratio>, Basis), EngineError> {
+        let (track, _) = self.addresses.track(lane, settled.track)?;
+        let ratio = self.ratio(track, settled.part);
+        let basis = match (settled.witness, settled.part) {
+            (Witness::Player, _) => Basis::PlayerAlready,
+            (Witness::Gap, Part::Ratio(_)) => Basis::StatedLength,
+            (Witness::Gap, Part::Span(_)) => Basis::EstimatedLength,
+        };
+        Ok((track, ratio, basis))
+    }
+
+    /// Hands new tracks to the encoder; never waits.
+    fn announce(&mut self) -> Result<(), EngineError> {
+        let news = std::mem::take(&mut self.newcomers);
         match &mut self.parts.encoder {
             Some(encoder) if !news.0.is_empty() => {
                 self.content.announced(news.0.len());
@@ -268,23 +372,32 @@ impl RecommendStage {
         }
     }
 
-    /// Takes in the vectors that are ready; in exact mode, or where `all` is asked for, waits until
-    /// none is outstanding.
-    fn collect(&mut self, all: bool) -> Result<(), EngineError> {
+    /// Takes in the vectors that are ready.
+    fn collect(&mut self) -> Result<(), EngineError> {
+        if let Some(encoder) = &mut self.parts.encoder {
+            while let Some(encoded) = encoder.encoded.ready() {
+                self.content.take(encoded);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every announced track has been encoded. Both queues are bounded and the encoder
+    /// waits for us too: so what it holds is taken while what we hold is offered.
+    fn collect_all(&mut self) -> Result<(), EngineError> {
+        self.announce()?;
         let Some(encoder) = &mut self.parts.encoder else {
             return Ok(());
         };
-        while let Some(encoded) = encoder.encoded.ready() {
-            self.content.take(encoded);
-        }
-        if all {
+        while self.content.outstanding() > 0 {
             encoder
                 .arrivals
-                .flush()
+                .try_flush()
                 .map_err(|_| EngineError::EncoderGone)?;
-            while self.content.outstanding() > 0 {
-                let encoded = encoder.encoded.next().ok_or(EngineError::EncoderGone)?;
-                self.content.take(encoded);
+            match encoder.encoded.receive(ENCODER_PATIENCE) {
+                Received::Batch(encoded) => self.content.take(encoded),
+                Received::Nothing => {}
+                Received::Over => return Err(EngineError::EncoderGone),
             }
         }
         Ok(())
@@ -292,9 +405,15 @@ impl RecommendStage {
 
     /// Closes the epoch.
     fn barrier(&mut self) -> Result<(), EngineError> {
-        self.measure_and_learn()?;
-        self.collect(self.settings.exact)?;
+        match self.settings.exact {
+            true => self.collect_all()?,
+            false => {
+                self.announce()?;
+                self.collect()?;
+            }
+        }
         self.admit()?;
+        self.measure_and_learn()?;
         self.parts.durations.publish();
         self.answer()?;
         let inputs = merged(&mut self.inputs);
@@ -322,6 +441,11 @@ impl RecommendStage {
             {
                 let mut ranks = Vec::with_capacity(asks.len());
                 recommender.rank_of(&asks, self.chunk.actual(), &mut ranks)?;
+                for (rank, facts) in ranks.iter_mut().zip(self.chunk.facts()) {
+                    if facts.cold_track {
+                        *rank = None;
+                    }
+                }
                 columns.push(ranks);
             }
             if let Some(prequential) = &mut self.prequential {
@@ -359,7 +483,7 @@ impl RecommendStage {
         {
             let asks: Vec<_> = asked
                 .iter()
-                .map(|(user, _)| self.listeners.ask(*user))
+                .map(|asked| self.listeners.ask(asked.user))
                 .collect();
             let mut answers = Vec::with_capacity(asks.len());
             let clock = &*self.parts.clock;
@@ -369,12 +493,12 @@ impl RecommendStage {
                 _ => Budget::Unlimited,
             };
             ladder.recommend(&asks, self.settings.top, &budget, &mut answers)?;
-            for ((user, play), answer) in asked.iter().zip(&answers) {
-                let user = name_of(&self.user_names, *user);
+            for (asked, answer) in asked.iter().zip(&answers) {
+                let user = self.addresses.name(asked.user);
                 let tracks = self.content.described(&answer.ranking);
-                let key = self.content.key(play.track);
+                let key = self.content.key(asked.track);
                 let by = (answer.recommender, answer.tier);
-                let prediction = Prediction::new(user, key, play.at, self.epoch, by);
+                let prediction = Prediction::new(user, key, asked.at, self.epoch, by);
                 self.records
                     .prediction(&mut *self.parts.sink, prediction, tracks)?;
                 names::count_for(Name::Predictions, "recommender", answer.recommender, 1);
@@ -383,7 +507,7 @@ impl RecommendStage {
         }
         let now = self.parts.clock.now();
         for (read_at, plays) in self.waiting.drain(..) {
-            let latency = now.saturating_sub(read_at);
+            let latency = now.saturating_sub(read_at.max(self.taught_at));
             names::observe(Name::EventToPrediction, latency);
             self.parts.watcher.answered(latency, plays);
         }
@@ -394,13 +518,13 @@ impl RecommendStage {
         let Some(warm_up) = self.warm_up.take() else {
             return Ok(());
         };
-        self.collect(true)?;
+        self.collect_all()?;
         self.parts.watcher.teaching(true);
         self.settings.train_plays = self.tally.plays;
-        let (curriculum, log) = warm_up.finish(&self.user_names);
+        let (curriculum, log) = warm_up.finish(|user| self.addresses.name(user));
         let recommenders = curriculum.teach(&log, &self.content)?;
         self.parts.watcher.teaching(false);
-        self.waiting.clear();
+        self.taught_at = self.parts.clock.now();
         self.set_up_ladder(recommenders)?;
         // Everything that was seen is in the catalogue from the first measured play on.
         self.barrier()
@@ -434,11 +558,6 @@ impl RecommendStage {
 
 fn is_measured(recommender: &dyn Recommender, unmeasured: &[String]) -> bool {
     unmeasured.iter().all(|name| name != recommender.name())
-}
-
-/// A listener's name in the log.
-fn name_of(names: &hashbrown::HashMap<UserId, Box<str>>, user: UserId) -> &str {
-    names.get(&user).map_or("", |name| name)
 }
 
 /// One range per lane, from the ranges of the batches, which follow each other.

@@ -124,8 +124,8 @@ impl Default for Sessions {
 pub struct Recommend {
     /// Plays in an epoch: predictions, learning and publications happen at its end.
     pub epoch: usize,
-    /// Wait at each epoch's end until every new track has been encoded, so that a run can be
-    /// repeated bit for bit.
+    /// Take plays in by event time, once nothing earlier can come, and wait at each epoch's end until
+    /// every new track has been encoded: predictions are then a function of the plays alone.
     pub exact: bool,
     /// Tracks in a prediction; 0 writes none.
     pub top: usize,
@@ -145,7 +145,7 @@ impl Default for Recommend {
     fn default() -> Self {
         Self {
             epoch: 512,
-            exact: true,
+            exact: false,
             top: 10,
             answer_within: Duration::from_millis(500),
             train_share: 0.5,
@@ -219,6 +219,7 @@ impl Config {
             tick: Span::from(self.stream.tick),
             batch: self.stream.batch,
             patience: self.stream.patience,
+            in_order: self.recommend.exact,
         }
     }
 
@@ -236,6 +237,7 @@ impl Config {
             epoch: self.recommend.epoch,
             train_plays: 0,
             exact: self.recommend.exact,
+            lanes: self.stream.lanes,
             top: self.recommend.top,
             topics: self.recommend.topics.clone(),
             format: self.stream.format,

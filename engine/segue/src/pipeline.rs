@@ -59,7 +59,8 @@ pub struct Pipeline {
     pub watcher: Box<dyn Watcher>,
     /// For latencies.
     pub clock: Arc<dyn WallClock>,
-    /// Set by whoever wants the run to drain and end.
+    /// Set by whoever wants the lanes to stop reading: what was read is worked off. Set by a run
+    /// that fails, so that all of it ends.
     pub stop: Arc<AtomicBool>,
 }
 
@@ -80,15 +81,18 @@ pub fn run(pipeline: Pipeline) -> Result<RunSummary> {
         ..
     } = pipeline;
     let lanes = u32::try_from(sources.len()).context("too many lanes")?;
-    let directory = Arc::new(Directory::default());
-    let durations = DurationEstimates::default();
+    let stage = StageSettings { lanes, ..stage };
+    let lane = LaneSettings {
+        in_order: stage.exact,
+        ..lane
+    };
     let (inlet, outlet) = queue("lanes", LANE_QUEUE, WhenFull::Block, clock.clone());
 
     std::thread::scope(|scope| {
         let mut workers = Vec::new();
         for (id, source) in (0u32..).map(LaneId).zip(sources) {
-            let decoder = ListenDecoder::new(id, lanes, format, directory.clone());
-            let listening = ListeningStage::new(id, lanes, sessions, durations.published());
+            let decoder = ListenDecoder::new(id, lanes, format);
+            let listening = ListeningStage::new(sessions);
             let lane = Lane::new(id, source, decoder, listening, inlet.another(), lane);
             let (clock, stop) = (clock.clone(), stop.clone());
             workers.push(
@@ -127,15 +131,14 @@ pub fn run(pipeline: Pipeline) -> Result<RunSummary> {
             recommenders: pipeline.recommenders,
             curriculum: pipeline.curriculum,
             encoder,
-            durations,
+            directory: Arc::new(Directory::default()),
+            durations: DurationEstimates::default(),
             sink,
             watcher: pipeline.watcher,
             clock: clock.clone(),
         };
-        let outcome = recommend(stage, parts, outlet);
-        if outcome.is_err() {
-            stop.store(true, Ordering::Relaxed);
-        }
+        let sentinel = Sentinel::over(&stop);
+        let outcome = sentinel.relieved(recommend(stage, parts, outlet));
         for worker in workers {
             let lane = worker
                 .join()
@@ -147,12 +150,39 @@ pub fn run(pipeline: Pipeline) -> Result<RunSummary> {
     })
 }
 
+/// Stops the other threads when the one that holds it fails or panics.
+struct Sentinel<'a> {
+    stop: &'a AtomicBool,
+    well: bool,
+}
+
+impl<'a> Sentinel<'a> {
+    const fn over(stop: &'a AtomicBool) -> Self {
+        Self { stop, well: false }
+    }
+
+    fn relieved<T>(mut self, outcome: Result<T>) -> Result<T> {
+        self.well = outcome.is_ok();
+        outcome
+    }
+}
+
+impl Drop for Sentinel<'_> {
+    fn drop(&mut self) {
+        if !self.well {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 fn run_lane<S: Source>(
     mut lane: Lane<S, ListenDecoder, ListeningStage>,
     clock: &dyn WallClock,
     stop: &AtomicBool,
 ) -> Result<LaneState> {
-    Ok(lane.run(clock, &|| stop.load(Ordering::Relaxed))?)
+    let sentinel = Sentinel::over(stop);
+    let outcome = lane.run(clock, &|| stop.load(Ordering::Relaxed));
+    sentinel.relieved(outcome.map_err(Into::into))
 }
 
 fn recommend(

@@ -1,14 +1,14 @@
 //! Bytes → arrivals: the wire format, then names to addresses.
 //!
 //! In the steady state nothing is allocated: a known listener and a known track are one look-up each
-//! in maps that belong to this lane. The shared directory is asked once per lane and track.
+//! in maps that belong to this lane. No other lane is asked: addresses are the lane's own, so they
+//! are a function of its log and move with it.
 
-use std::sync::Arc;
+use std::cmp::Ordering;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use segue_catalog::content::TrackContent;
-use segue_catalog::directory::{Directory, Sighting};
 use segue_flow::RawRecord;
 use segue_flow::epoch::LaneId;
 use segue_flow::lane::{Decode, Decoded};
@@ -17,7 +17,8 @@ use segue_flow::partition::partition_of;
 use segue_listen::wire::{self, Format};
 use segue_listen::{ListenRef, TrackId, TrackKey};
 
-use crate::arrival::{Arrival, News};
+use crate::arrival::Arrival;
+use crate::update::Update;
 
 /// The longest name of a listener that is accepted, in bytes: beyond it the record is an attack or
 /// a mix-up of columns.
@@ -28,25 +29,26 @@ pub struct ListenDecoder {
     lane: LaneId,
     lanes: u32,
     format: Format,
-    directory: Arc<Directory>,
-    listeners: HashMap<Box<str>, u32, FixedState>,
+    slots: HashMap<Box<str>, u32, FixedState>,
+    /// Names of listeners by slot.
+    listeners: Vec<Box<str>>,
     tracks: HashMap<TrackKey, TrackId, FixedState>,
-    /// First sights whose play was too late to be absorbed: they go out with the next play.
-    carried: News,
+    /// First sights that were not announced yet.
+    news: Vec<Update>,
 }
 
 impl ListenDecoder {
     /// A decoder for one lane of `lanes`. `format` is what a record without a `content-type` header
     /// is taken for.
-    pub fn new(lane: LaneId, lanes: u32, format: Format, directory: Arc<Directory>) -> Self {
+    pub fn new(lane: LaneId, lanes: u32, format: Format) -> Self {
         Self {
             lane,
             lanes: lanes.max(1),
             format,
-            directory,
-            listeners: HashMap::default(),
+            slots: HashMap::default(),
+            listeners: Vec::new(),
             tracks: HashMap::default(),
-            carried: News::default(),
+            news: Vec::new(),
         }
     }
 
@@ -58,46 +60,16 @@ impl ListenDecoder {
     /// The arrival that a play is: addresses are looked up, first sights noted.
     ///
     /// # Errors
-    /// A reason in words: a name that is too long, a catalogue that is full.
+    /// A reason in words: a name that is too long, more listeners or tracks than can be numbered.
     pub fn intern(&mut self, listen: &ListenRef<'_>) -> Result<Arrival, String> {
-        let mut news = News::default();
-        let slot = match self.listeners.get(listen.user) {
+        let slot = match self.slots.get(listen.user) {
             Some(slot) => *slot,
-            None => {
-                if listen.user.len() > LONGEST_USER {
-                    let len = listen.user.len();
-                    return Err(format!("user name of {len} bytes exceeds {LONGEST_USER}"));
-                }
-                let slot = u32::try_from(self.listeners.len()).map_err(|e| e.to_string())?;
-                self.listeners.insert(listen.user.into(), slot);
-                news.listeners.push((slot, listen.user.into()));
-                slot
-            }
+            None => self.new_listener(listen.user)?,
         };
         let track = match self.tracks.get(&listen.track) {
             Some(track) => *track,
-            None => {
-                let sighting = self
-                    .directory
-                    .sight(listen.track)
-                    .map_err(|e| e.to_string())?;
-                if let Sighting::New(track) = sighting {
-                    news.tracks.push(TrackContent {
-                        track,
-                        key: listen.track,
-                        artist: listen.artist.into(),
-                        title: listen.title.into(),
-                    });
-                }
-                self.tracks.insert(listen.track, sighting.track());
-                sighting.track()
-            }
+            None => self.new_track(listen)?,
         };
-        if !self.carried.is_empty() {
-            let mut carried = std::mem::take(&mut self.carried);
-            carried.merge(news);
-            news = carried;
-        }
         Ok(Arrival {
             slot,
             track,
@@ -105,13 +77,42 @@ impl ListenDecoder {
             at: listen.at,
             duration: listen.duration,
             played: listen.played,
-            news: (!news.is_empty()).then(|| Box::new(news)),
         })
+    }
+
+    #[cold]
+    fn new_listener(&mut self, name: &str) -> Result<u32, String> {
+        if name.len() > LONGEST_USER {
+            let len = name.len();
+            return Err(format!("user name of {len} bytes exceeds {LONGEST_USER}"));
+        }
+        let slot = u32::try_from(self.listeners.len()).map_err(|e| e.to_string())?;
+        self.slots.insert(name.into(), slot);
+        self.listeners.push(name.into());
+        self.news.push(Update::Listener {
+            slot,
+            name: name.into(),
+        });
+        Ok(slot)
+    }
+
+    #[cold]
+    fn new_track(&mut self, listen: &ListenRef<'_>) -> Result<TrackId, String> {
+        let track = TrackId(u32::try_from(self.tracks.len()).map_err(|e| e.to_string())?);
+        self.tracks.insert(listen.track, track);
+        self.news.push(Update::Track(Box::new(TrackContent {
+            track,
+            key: listen.track,
+            artist: listen.artist.into(),
+            title: listen.title.into(),
+        })));
+        Ok(track)
     }
 }
 
 impl Decode for ListenDecoder {
     type Item = Arrival;
+    type News = Update;
 
     fn decode(&mut self, record: &RawRecord<'_>) -> Result<Decoded<Arrival>, String> {
         let Some(value) = record.value else {
@@ -141,10 +142,16 @@ impl Decode for ListenDecoder {
         }
     }
 
-    fn take_back(&mut self, item: Arrival) {
-        if let Some(news) = item.news {
-            self.carried.merge(*news);
-        }
+    fn announce(&mut self, out: &mut Vec<Update>) {
+        out.append(&mut self.news);
+    }
+
+    /// By track and then by the listener's name: the same in every run, however records arrived.
+    fn order(&self, one: &Arrival, other: &Arrival) -> Ordering {
+        let name = |arrival: &Arrival| self.listeners.get(arrival.slot as usize);
+        one.tie
+            .cmp(&other.tie)
+            .then_with(|| name(one).cmp(&name(other)))
     }
 }
 
@@ -167,19 +174,31 @@ mod tests {
     }
 
     fn decoder() -> ListenDecoder {
-        ListenDecoder::new(LaneId(0), 1, Format::MessagePack, Arc::default())
+        ListenDecoder::new(LaneId(0), 1, Format::MessagePack)
     }
 
     #[test]
-    fn first_sights_are_told_once_and_not_lost_with_a_late_play() {
+    fn first_sights_are_announced_once_in_the_order_of_addresses() {
         let mut decoder = decoder();
-        let first = decoder.intern(&listen("u", "t")).unwrap();
-        assert_eq!(first.news.as_ref().unwrap().tracks.len(), 1);
-        decoder.take_back(first);
-        let second = decoder.intern(&listen("u", "t2")).unwrap();
-        let news = second.news.unwrap();
-        assert_eq!((news.listeners.len(), news.tracks.len()), (1, 2));
-        assert!(decoder.intern(&listen("u", "t2")).unwrap().news.is_none());
+        decoder.intern(&listen("u", "t")).unwrap();
+        decoder.intern(&listen("v", "t2")).unwrap();
+        let mut news = Vec::new();
+        decoder.announce(&mut news);
+        let addresses: Vec<_> = news
+            .iter()
+            .map(|update| match update {
+                Update::Listener { slot, name } => (*slot, name.to_string()),
+                Update::Track(content) => (content.track.0, content.title.to_string()),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let expected = [(0, "u"), (0, "t"), (1, "v"), (1, "t2")];
+        assert_eq!(addresses, expected.map(|(n, text)| (n, text.to_owned())));
+        news.clear();
+        let again = decoder.intern(&listen("v", "t")).unwrap();
+        assert_eq!((again.slot, again.track), (1, TrackId(0)));
+        decoder.announce(&mut news);
+        assert!(news.is_empty());
     }
 
     #[test]

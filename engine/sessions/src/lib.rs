@@ -18,4 +18,4 @@ pub mod update;
 pub use arrival::Arrival;
 pub use decoder::ListenDecoder;
 pub use stage::{ListeningStage, SessionSettings};
-pub use update::{Basis, PlayUpdate, Previous, Update};
+pub use update::{PlayUpdate, Settled, Update, Witness};

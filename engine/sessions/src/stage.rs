@@ -4,23 +4,18 @@
 //! its listener's slot and nothing else, and allocates nothing; a session costs one timer.
 
 use std::hint::black_box;
-use std::sync::Arc;
 
-use segue_catalog::durations::{DurationTable, PublishedDurations};
-use segue_flow::epoch::{Epoch, LaneId};
+use segue_flow::epoch::Epoch;
 use segue_flow::names::{self, Name};
 use segue_flow::stage::{Stage, StageError};
 use segue_flow::timers::{Timers, Turn};
-use segue_listen::completion::{self, Heard};
 use segue_listen::history::Inserted;
 use segue_listen::session::{Placed, Placement, Session};
-use segue_listen::{
-    EventTime, History, Play, Ratio, SessionGap, Sessions, Span, TrackId, UserId, Watermark,
-};
+use segue_listen::{EventTime, History, Play, SessionGap, Sessions, Span, Watermark};
 
-use crate::arrival::{Arrival, News};
+use crate::arrival::Arrival;
 use crate::pages;
-use crate::update::{Basis, PlayUpdate, Previous, Update};
+use crate::update::{PlayUpdate, Settled, Update, Witness};
 
 /// The rules.
 #[derive(Clone, Copy, Debug)]
@@ -44,15 +39,48 @@ struct Slot {
     /// Whether a timer is armed for this slot.
     armed: bool,
     history: History,
+    /// Plays that the history has forgotten and that a duplicate of could still come: empty unless
+    /// somebody plays more than a history's length within the lateness.
+    forgotten: Vec<(EventTime, u32)>,
 }
 
 impl Slot {
+    /// Puts a play in its place; whether it was there already is told beyond the history's memory
+    /// too, as far back as anything is let in.
+    #[inline]
+    fn insert(&mut self, play: Play, horizon: EventTime) -> Inserted {
+        let leaving = self.history.leaving().filter(|play| play.at() >= horizon);
+        let leaving = leaving.map(|play| (play.at(), play.tie()));
+        match self.history.insert(play) {
+            Inserted::BeforeMemory => self.remember(play, horizon),
+            inserted => {
+                if let Some(leaving) = leaving
+                    && inserted != Inserted::Duplicate
+                {
+                    self.forgotten.push(leaving);
+                }
+                inserted
+            }
+        }
+    }
+
+    #[cold]
+    fn remember(&mut self, play: Play, horizon: EventTime) -> Inserted {
+        self.forgotten.retain(|(at, _)| *at >= horizon);
+        let known = (play.at(), play.tie());
+        if self.forgotten.contains(&known) {
+            return Inserted::Duplicate;
+        }
+        self.forgotten.push(known);
+        Inserted::BeforeMemory
+    }
+
     /// Places a play that does not simply extend the newest session.
     #[cold]
     #[inline(never)]
     fn begin_or_join(
         &mut self,
-        user: UserId,
+        number: u32,
         at: EventTime,
         (horizon, gap): (EventTime, SessionGap),
         tallies: &mut Tallies,
@@ -60,6 +88,7 @@ impl Slot {
     ) -> (Placement, Session) {
         // A closed session that nothing can reach any more need not be kept beside the new one.
         self.sessions.forget_before(horizon, gap);
+        self.forgotten.retain(|(at, _)| *at >= horizon);
         let Placed {
             placement,
             session,
@@ -67,7 +96,10 @@ impl Slot {
         } = self.sessions.place(at, gap);
         for session in retracted.into_iter().flatten() {
             tallies.retracted += 1;
-            out.push(Update::Retracted { user, session });
+            out.push(Update::Retracted {
+                slot: number,
+                session,
+            });
         }
         (placement, session)
     }
@@ -75,15 +107,11 @@ impl Slot {
 
 /// The listening stage of one lane.
 pub struct ListeningStage {
-    lane: LaneId,
-    lanes: u32,
     settings: SessionSettings,
     slots: Vec<Slot>,
     timers: Timers,
     /// Before it nothing can arrive any more: the watermark less the lateness.
     horizon: EventTime,
-    published: PublishedDurations,
-    durations: Arc<DurationTable>,
     tallies: Tallies,
 }
 
@@ -97,32 +125,17 @@ struct Tallies {
 }
 
 impl ListeningStage {
-    /// An empty lane of `lanes`.
-    pub fn new(
-        lane: LaneId,
-        lanes: u32,
-        settings: SessionSettings,
-        published: PublishedDurations,
-    ) -> Self {
-        let durations = published.current();
+    /// An empty lane.
+    pub fn new(settings: SessionSettings) -> Self {
         Self {
-            lane,
-            lanes: lanes.max(1),
             settings,
             slots: Vec::new(),
             timers: Timers::new(Span::from_millis(
                 (settings.gap.span().millis() / 8).max(1_000),
             )),
             horizon: EventTime::from_millis(i64::MIN),
-            published,
-            durations,
             tallies: Tallies::default(),
         }
-    }
-
-    /// The listener in a slot: unique over all lanes, dense if lanes are evenly filled.
-    pub const fn user(&self, slot: u32) -> UserId {
-        UserId(slot * self.lanes + self.lane.0)
     }
 
     /// A listener's last plays, oldest first.
@@ -135,19 +148,6 @@ impl ListeningStage {
         self.timers.len()
     }
 
-    fn announce(&self, news: &News, out: &mut Vec<Update>) {
-        out.extend(news.listeners.iter().map(|(slot, name)| Update::Listener {
-            user: self.user(*slot),
-            name: name.clone(),
-        }));
-        out.extend(
-            news.tracks
-                .iter()
-                .cloned()
-                .map(|track| Update::Track(Box::new(track))),
-        );
-    }
-
     /// Reads what these plays will need. With many listeners each is far away in memory; asked for
     /// together, they arrive together.
     #[inline]
@@ -156,22 +156,15 @@ impl ListeningStage {
         for slot in slots() {
             black_box(slot.history.len());
         }
-        let mut tracks = [TrackId::default(); AHEAD];
-        for (slot, track) in slots().zip(&mut tracks) {
-            *track = slot
-                .history
-                .foretaste()
-                .map_or(TrackId::default(), |p| p.track());
-        }
-        for track in tracks.iter().take(plays.len()) {
-            black_box(self.durations.get(*track));
+        for slot in slots() {
+            black_box(slot.history.foretaste());
         }
     }
 
     #[inline]
     fn play(&mut self, arrival: &Arrival, out: &mut Vec<Update>) {
-        let user = self.user(arrival.slot);
-        let index = arrival.slot as usize;
+        let number = arrival.slot;
+        let index = number as usize;
         if index >= self.slots.len() {
             pages::make_room(&mut self.slots, index + 1);
             self.slots.resize_with(index + 1, Slot::default);
@@ -183,11 +176,10 @@ impl ListeningStage {
 
         let mut play = Play::with_tie(arrival.at, arrival.track, arrival.tie);
         play.set_duration(arrival.duration);
-        let own = own_ratio(arrival, &self.durations);
-        if let Some(own) = own {
-            play.set_players_ratio(own);
+        if let Some(played) = arrival.played {
+            play.set_played(played);
         }
-        let inserted = slot.history.insert(play);
+        let inserted = slot.insert(play, self.horizon);
         if inserted == Inserted::Duplicate {
             self.tallies.duplicates += 1;
             return;
@@ -197,14 +189,13 @@ impl ListeningStage {
             Some(session) => (Placement::Extended, session),
             None => {
                 let place = (self.horizon, gap);
-                slot.begin_or_join(user, arrival.at, place, &mut self.tallies, out)
+                slot.begin_or_join(number, arrival.at, place, &mut self.tallies, out)
             }
         };
         if !slot.armed {
             slot.armed = true;
-            self.timers.arm(session.due(gap), arrival.slot);
+            self.timers.arm(session.due(gap), number);
         }
-        let (at, durations) = (arrival.at, &*self.durations);
         let position = match inserted {
             Inserted::Newest => slot.history.len() - 1,
             Inserted::At(position) => position,
@@ -212,13 +203,13 @@ impl ListeningStage {
         };
         let previous = position
             .checked_sub(1)
-            .and_then(|before| settle(&mut slot.history, before, gap, durations));
+            .and_then(|before| settle(&mut slot.history, before, gap));
         let newest = inserted == Inserted::Newest;
         out.push(Update::Play(PlayUpdate {
-            user,
+            slot: number,
             track: arrival.track,
-            at,
-            ratio: own,
+            at: arrival.at,
+            played: play.part(),
             placement,
             session,
             newest,
@@ -226,15 +217,12 @@ impl ListeningStage {
         }));
         if !newest {
             // Out of order: the play before has a new successor, and this one has one already.
-            let corrections =
-                previous
-                    .into_iter()
-                    .chain(settle(&mut slot.history, position, gap, durations));
-            out.extend(corrections.map(|p| Update::Correction {
-                user,
-                track: p.track,
-                at: p.at,
-                ratio: p.ratio,
+            let corrections = previous
+                .into_iter()
+                .chain(settle(&mut slot.history, position, gap));
+            out.extend(corrections.map(|settled| Update::Correction {
+                slot: number,
+                settled,
             }));
         }
     }
@@ -248,50 +236,26 @@ impl ListeningStage {
     }
 }
 
-/// The ratio that follows from the player's own figure, which no gap changes.
-fn own_ratio(arrival: &Arrival, durations: &DurationTable) -> Option<Ratio> {
-    let played = arrival.played?;
-    let duration = arrival.duration.or_else(|| durations.get(arrival.track));
-    completion::ratio(Heard {
-        at: arrival.at,
-        next: None,
-        played: Some(played),
-        duration,
-    })
-}
-
 /// Settles the play at `index` from the one after it, if that is of the same session; `None` if it
 /// is not, or there is none.
-fn settle(
-    history: &mut History,
-    index: usize,
-    gap: SessionGap,
-    durations: &DurationTable,
-) -> Option<Previous> {
-    let next = history.get(index + 1)?.at();
+#[inline]
+fn settle(history: &mut History, index: usize, gap: SessionGap) -> Option<Settled> {
+    let next = history.get(index.checked_add(1)?)?.at();
     let play = history.get_mut(index)?;
     if !gap.joins(play.at(), next) {
         return None;
     }
-    let stated = play.duration();
-    let duration = stated.or_else(|| durations.get(play.track()));
-    let heard = Heard {
-        at: play.at(),
-        next: Some(next),
-        played: None,
-        duration,
-    };
-    play.set_ratio(completion::ratio(heard));
-    Some(Previous {
+    let gap = next.since(play.at());
+    play.set_gap(gap);
+    Some(Settled {
         track: play.track(),
         at: play.at(),
-        gap: next.since(play.at()),
-        ratio: play.ratio(),
-        basis: match (play.has_players_ratio(), stated, duration) {
-            (true, _, _) => Basis::Player,
-            (false, Some(_), _) => Basis::StatedLength,
-            (false, None, Some(_)) => Basis::EstimatedLength,
-            (false, None, None) => Basis::Unknown,
+        gap,
+        part: play.part()?,
+        witness: if play.has_players_word() {
+            Witness::Player
+        } else {
+            Witness::Gap
         },
     })
 }
@@ -302,13 +266,9 @@ impl Stage for ListeningStage {
     type Snapshot = ();
 
     fn absorb(&mut self, batch: &[Arrival], out: &mut Vec<Update>) -> Result<(), StageError> {
-        self.durations = self.published.current();
         for plays in batch.chunks(AHEAD) {
             self.look_ahead(plays);
             for arrival in plays {
-                if let Some(news) = &arrival.news {
-                    self.announce(news, out);
-                }
                 self.play(arrival, out);
             }
         }
@@ -319,8 +279,7 @@ impl Stage for ListeningStage {
     fn advance(&mut self, to: Watermark, out: &mut Vec<Update>) -> Result<(), StageError> {
         self.horizon = to.time().minus(self.settings.lateness);
         let gap = self.settings.gap;
-        let (slots, tallies, lane, lanes) =
-            (&mut self.slots, &mut self.tallies, self.lane.0, self.lanes);
+        let (slots, tallies) = (&mut self.slots, &mut self.tallies);
         self.timers.advance_by_turns(to, |turn| {
             let key = match turn {
                 Turn::Soon(keys) => {
@@ -336,10 +295,9 @@ impl Stage for ListeningStage {
                 Turn::Now(key) => key,
             };
             let slot = slots.get_mut(key as usize)?;
-            let user = UserId(key * lanes + lane);
             slot.sessions.close_for(to, gap, |session: Session| {
                 tallies.closed += 1;
-                out.push(Update::Closed { user, session });
+                out.push(Update::Closed { slot: key, session });
             });
             let due = slot.sessions.next_due(gap);
             slot.armed = due.is_some();

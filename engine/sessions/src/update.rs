@@ -1,45 +1,46 @@
-//! What the stage tells those downstream.
+//! What the stage tells those downstream, in addresses of its lane.
+//!
+//! A lane knows listeners by slots and tracks by ids of its own, in the order in which it first saw
+//! them; so what it says is a function of its log alone. Whoever gathers lanes gives the addresses
+//! that hold for all of them.
 
 use segue_catalog::content::TrackContent;
+use segue_listen::completion::Part;
 use segue_listen::session::{Placement, Session};
-use segue_listen::{EventTime, Ratio, Span, TrackId, UserId};
+use segue_listen::{EventTime, Span, TrackId};
 
 /// One thing that happened, in the order of the lane's log.
 #[derive(Debug)]
 pub enum Update {
-    /// A listener is seen for the first time.
+    /// A listener is seen for the first time by this lane.
     Listener {
-        /// The address that later updates use.
-        user: UserId,
+        /// The address that later updates use. Without gaps, ascending.
+        slot: u32,
         /// The log's name for the listener.
         name: Box<str>,
     },
-    /// A track is seen for the first time, by any lane.
+    /// A track is seen for the first time by this lane. Its ids come without gaps, ascending.
     Track(Box<TrackContent>),
     /// A play: the running update of a session.
     Play(PlayUpdate),
-    /// A late play changed what an earlier one's ratio is.
+    /// A late play changed how much of an earlier one was heard.
     Correction {
         /// The listener.
-        user: UserId,
-        /// The play whose ratio changes.
-        track: TrackId,
-        /// When that play started.
-        at: EventTime,
-        /// The ratio that now holds.
-        ratio: Option<Ratio>,
+        slot: u32,
+        /// What now holds.
+        settled: Settled,
     },
     /// A session is over: its final.
     Closed {
         /// The listener.
-        user: UserId,
+        slot: u32,
         /// The session.
         session: Session,
     },
     /// A final that no longer holds: a late play re-opened the session.
     Retracted {
         /// The listener.
-        user: UserId,
+        slot: u32,
         /// The session as its final had it.
         session: Session,
     },
@@ -49,13 +50,13 @@ pub enum Update {
 #[derive(Clone, Copy, Debug)]
 pub struct PlayUpdate {
     /// The listener.
-    pub user: UserId,
+    pub slot: u32,
     /// The track.
     pub track: TrackId,
     /// When it started.
     pub at: EventTime,
-    /// Its own ratio, where the player stated it.
-    pub ratio: Option<Ratio>,
+    /// How much of it was heard, where the player stated it.
+    pub played: Option<Part>,
     /// What it did to the listener's sessions.
     pub placement: Placement,
     /// The session it is in, as far as it goes.
@@ -64,33 +65,29 @@ pub struct PlayUpdate {
     /// what it must, but nobody is asked to have predicted it.
     pub newest: bool,
     /// The play before it in the same session, which is over now.
-    pub previous: Option<Previous>,
+    pub previous: Option<Settled>,
 }
 
-/// The play before: only now is it known how much of it was heard.
-#[derive(Clone, Copy, Debug)]
-pub struct Previous {
+/// A play that is over: only the next one of the session tells how much of it was heard.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Settled {
     /// Its track.
     pub track: TrackId,
     /// When it started.
     pub at: EventTime,
     /// From its start to the next play's.
     pub gap: Span,
-    /// Its completion ratio, where its length is known.
-    pub ratio: Option<Ratio>,
-    /// What the ratio rests on.
-    pub basis: Basis,
+    /// How much was heard.
+    pub part: Part,
+    /// Who says so.
+    pub witness: Witness,
 }
 
-/// What a completion ratio rests on.
+/// What it rests on that a track was heard for so long.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Basis {
+pub enum Witness {
     /// The player's own figure.
     Player,
-    /// The gap to the next play, and a length that the event stated.
-    StatedLength,
-    /// The gap to the next play, and a length estimated from everybody's gaps.
-    EstimatedLength,
-    /// Nothing: the track's length is not known.
-    Unknown,
+    /// The gap to the next play.
+    Gap,
 }

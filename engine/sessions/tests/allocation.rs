@@ -9,8 +9,6 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use segue_catalog::durations::PublishedDurations;
-use segue_flow::LaneId;
 use segue_flow::stage::Stage;
 use segue_listen::{EventTime, SessionGap, Span, TrackId, WatermarkClock};
 use segue_sessions::{Arrival, ListeningStage, SessionSettings};
@@ -58,7 +56,6 @@ fn drive(stage: &mut ListeningStage, from: i64, rounds: i64) -> u64 {
                 at: EventTime::from_millis(start + i64::from(slot)),
                 duration: None,
                 played: None,
-                news: None,
             });
         }
         let mut clock = WatermarkClock::new(Span::ZERO, settings_lateness);
@@ -77,7 +74,7 @@ fn none_per_event_in_the_steady_state() {
         gap: SessionGap::default(),
         lateness: Span::ZERO,
     };
-    let mut stage = ListeningStage::new(LaneId(0), 1, settings, PublishedDurations::default());
+    let mut stage = ListeningStage::new(settings);
     let warming_up = drive(&mut stage, 0, 100);
     assert!(warming_up > 0, "the counter counts");
     let steady = drive(&mut stage, 100, 200);

@@ -13,6 +13,7 @@ struct Seconds;
 
 impl Decode for Seconds {
     type Item = i64;
+    type News = i64;
     fn decode(&mut self, record: &RawRecord<'_>) -> Result<Decoded<i64>, String> {
         let text = std::str::from_utf8(record.value.unwrap_or_default()).unwrap();
         let at = |s: &str| {
@@ -25,7 +26,10 @@ impl Decode for Seconds {
         let (time, item) = at(text).map_err(|_| format!("`{text}` is not a number"))?;
         Ok(Decoded::Item(time, item))
     }
-    fn take_back(&mut self, _: i64) {}
+    fn announce(&mut self, _: &mut Vec<i64>) {}
+    fn order(&self, one: &i64, other: &i64) -> Ordering {
+        one.cmp(other)
+    }
 }
 
 /// Emits what it takes, and `-1000 - watermark` when time moves.
@@ -50,6 +54,10 @@ impl Stage for Echo {
 }
 
 fn run(script: Vec<Line>, batch: usize) -> (Vec<i64>, Vec<Aside>, OffsetRange) {
+    run_as(script, batch, false)
+}
+
+fn run_as(script: Vec<Line>, batch: usize, in_order: bool) -> (Vec<i64>, Vec<Aside>, OffsetRange) {
     let wall = Arc::new(MachineClock::start());
     let (inlet, outlet) = queue("test", 1_000, WhenFull::Block, wall.clone());
     let settings = LaneSettings {
@@ -58,6 +66,7 @@ fn run(script: Vec<Line>, batch: usize) -> (Vec<i64>, Vec<Aside>, OffsetRange) {
         tick: Span::from_seconds(30),
         batch,
         patience: Duration::ZERO,
+        in_order,
     };
     let source = ScriptedSource::new(script);
     let mut lane = Lane::new(LaneId(3), source, Seconds, Echo, inlet, settings);
@@ -115,18 +124,50 @@ fn where_batches_are_cut_does_not_matter() {
 }
 
 #[test]
-fn a_crash_names_the_lane_and_what_was_read_is_handed_over() {
+fn a_lane_that_keeps_order_does_not_see_the_order_of_arrival() {
+    let items = |outputs: &[i64]| -> Vec<i64> {
+        outputs.iter().copied().filter(|item| *item >= 0).collect()
+    };
+    // Nothing comes more than 70 s behind the newest: disorder and lateness together.
+    let disordered = [
+        "100", "160", "130", "200", "131", "130", "260", "195", "400",
+    ];
+    let (outputs, aside, covers) = run_as(disordered.map(record).to_vec(), 1, true);
+    assert_eq!(
+        items(&outputs),
+        [100, 130, 130, 131, 160, 195, 200, 260, 400]
+    );
+    assert!(aside.is_empty());
+    assert_eq!(covers.len(), disordered.len() as u64);
+    let mut sorted = disordered;
+    sorted.sort_unstable();
+    let (ordered, _, _) = run_as(sorted.map(record).to_vec(), 100, true);
+    assert_eq!(items(&ordered), items(&outputs));
+    // Time follows what was released, not what was read: a timer never fires before its cause.
+    let position = |wanted: i64| outputs.iter().position(|item| *item == wanted);
+    let ticks: Vec<i64> = outputs.iter().copied().filter(|item| *item < 0).collect();
+    assert_eq!(ticks, [-1_030, -1_090, -1_130, -1_190, -1_330, -1_001_000]);
+    assert!(position(260) < position(-1_330) && position(-1_330) < position(400));
+}
+
+#[test]
+fn a_source_out_of_reach_is_named_and_tried_again() {
     let wall = Arc::new(MachineClock::start());
     let (inlet, outlet) = queue("test", 10, WhenFull::Block, wall.clone());
     let source = ScriptedSource::new(vec![record("1"), Line::Crash, record("2")]);
     let settings = LaneSettings::default();
     let mut lane = Lane::new(LaneId(7), source, Seconds, Echo, inlet, settings);
-    let error = lane.run(&*wall, &|| false).unwrap_err().to_string();
+    let error = lane.step(&*wall).unwrap_err().to_string();
     assert!(
         error.starts_with("lane 7: the script cannot be reached"),
         "{error}"
     );
-    assert_eq!(outlet.next().unwrap().covers.to, Offset(1));
+    let first = outlet.next().unwrap();
+    assert_eq!(first.covers.to, Offset(1), "what was read is handed over");
+    let script = vec![record("1"), Line::Crash, record("2"), Line::Crash];
+    let (outputs, _, covers) = run(script, 10);
+    assert_eq!(outputs[..3], [-991, 1, 2]);
+    assert_eq!(covers.len(), 2);
 }
 
 #[test]

@@ -7,6 +7,7 @@ fn event(user: u32, track: u32, at: i64) -> PlayEvent {
         track: TrackId(track),
         at: EventTime::from_millis(at),
         opens_session: false,
+        own_ratio: None,
         ratio_of_previous: None,
     }
 }
@@ -30,6 +31,7 @@ fn the_newest_ratio_is_held_back() {
     let mut chunk = Chunk::new();
     chunk.push(&mut listeners, &event(1, 8, 100));
     let told = PlayEvent {
+        own_ratio: None,
         ratio_of_previous: ratio(0.25),
         ..event(1, 9, 200)
     };
@@ -107,6 +109,7 @@ proptest! {
                 let told = (tell > 0).then(|| Ratio::new(f32::from(tell) / 5.0)).flatten();
                 let event = PlayEvent {
                     opens_session,
+                    own_ratio: None,
                     ratio_of_previous: told,
                     ..event(user, track, now)
                 };

@@ -12,15 +12,13 @@ use crate::recommender::{Admitted, Ranking};
 #[derive(Debug, Default)]
 pub struct Content {
     dimensions: usize,
-    /// By dense id. With several lanes a track may be announced after one with a higher id.
-    tracks: Vec<Option<TrackContent>>,
+    /// By dense id; ids come without gaps.
+    tracks: Vec<TrackContent>,
     /// `[tracks, dimensions]`; a row counts only where `has_row` says so.
     rows: Vec<f32>,
     has_row: Vec<bool>,
     /// Ids below it have been admitted.
     admitted: usize,
-    /// Ids below it are to be admitted next: no gap before them.
-    complete: usize,
     /// Tracks that were admitted without a vector and have one now.
     enriched: Vec<TrackId>,
     outstanding: usize,
@@ -37,14 +35,14 @@ impl Content {
         }
     }
 
-    /// How many tracks are known without a gap before them.
+    /// How many tracks are known.
     pub const fn len(&self) -> usize {
-        self.complete
+        self.tracks.len()
     }
 
     /// Whether none is.
     pub const fn is_empty(&self) -> bool {
-        self.complete == 0
+        self.tracks.is_empty()
     }
 
     /// The length of a vector; 0 if nothing encodes.
@@ -64,12 +62,12 @@ impl Content {
 
     /// Every known track, as recommenders take them in.
     pub fn all(&self) -> Vec<Admitted<'_>> {
-        self.between(0, self.complete).collect()
+        self.from(0).collect()
     }
 
     /// A track's content.
     pub fn track(&self, track: TrackId) -> Option<&TrackContent> {
-        self.tracks.get(track.row())?.as_ref()
+        self.tracks.get(track.row())
     }
 
     pub(super) fn key(&self, track: TrackId) -> Option<TrackKey> {
@@ -86,19 +84,12 @@ impl Content {
             .get(row * self.dimensions..(row + 1) * self.dimensions)
     }
 
+    /// Takes in the track whose id is the next one.
     pub(super) fn sighted(&mut self, track: TrackContent) {
-        let row = track.track.row();
-        if row >= self.tracks.len() {
-            self.tracks.resize(row + 1, None);
-            self.has_row.resize(row + 1, false);
-            self.rows.resize((row + 1) * self.dimensions, 0.0);
-        }
-        if let Some(slot) = self.tracks.get_mut(row) {
-            *slot = Some(track);
-        }
-        while self.tracks.get(self.complete).is_some_and(Option::is_some) {
-            self.complete += 1;
-        }
+        debug_assert_eq!(track.track.row(), self.tracks.len());
+        self.tracks.push(track);
+        self.has_row.push(false);
+        self.rows.resize(self.tracks.len() * self.dimensions, 0.0);
     }
 
     pub(super) fn announced(&mut self, tracks: usize) {
@@ -135,17 +126,13 @@ impl Content {
         }
     }
 
-    fn between(&self, from: usize, to: usize) -> impl Iterator<Item = Admitted<'_>> {
-        self.tracks
-            .iter()
-            .take(to)
-            .skip(from)
-            .flatten()
-            .map(|content| Admitted {
-                track: content.track,
-                key: content.key,
-                content: self.vector(content.track),
-            })
+    fn from(&self, first: usize) -> impl Iterator<Item = Admitted<'_>> {
+        let tracks = self.tracks.get(first..).unwrap_or(&[]);
+        tracks.iter().map(|content| Admitted {
+            track: content.track,
+            key: content.key,
+            content: self.vector(content.track),
+        })
     }
 
     /// What the recommenders have not been told: new tracks by ascending id, then old ones that have
@@ -159,13 +146,11 @@ impl Content {
                 content: self.vector(*track),
             })
         });
-        self.between(self.admitted, self.complete)
-            .chain(enriched)
-            .collect()
+        self.from(self.admitted).chain(enriched).collect()
     }
 
     pub(super) fn admitted(&mut self) {
-        self.admitted = self.complete;
+        self.admitted = self.tracks.len();
         self.enriched.clear();
     }
 
@@ -201,13 +186,11 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_admitted_without_gaps_and_vectors_when_they_come() {
+    fn tracks_are_admitted_once_and_vectors_when_they_come() {
         let mut content = Content::new(2);
-        content.sighted(track(1));
-        content.announced(1);
-        assert!(content.to_admit().is_empty(), "0 is still missing");
         content.sighted(track(0));
-        content.announced(1);
+        content.sighted(track(1));
+        content.announced(2);
         let ids: Vec<_> = content.to_admit().iter().map(|a| a.track.0).collect();
         assert_eq!(ids, [0, 1]);
         content.admitted();

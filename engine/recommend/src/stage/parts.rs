@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use segue_catalog::directory::{CatalogueFull, Directory};
 use segue_catalog::durations::DurationEstimates;
 use segue_catalog::newcomers::{Arrivals, Encoded};
 use segue_flow::clock::WallClock;
@@ -23,10 +24,14 @@ use crate::training::TrainingLog;
 pub struct StageSettings {
     /// Plays in an epoch, at least 1.
     pub epoch: usize,
+    /// How many lanes there are.
+    pub lanes: u32,
     /// How many plays are gathered before the curriculum is taught; without one it has no meaning.
     pub train_plays: u64,
-    /// Wait at each barrier until every announced track has been encoded, so that a run can be
-    /// repeated bit for bit. Otherwise a vector is seen when it is ready.
+    /// Take plays in by event time, whichever lane they come from, and wait at each barrier until
+    /// every announced track has been encoded: what is predicted is then a function of the plays
+    /// alone. The lanes must keep order. Otherwise a batch is taken in when it comes and a vector is
+    /// seen when it is ready.
     pub exact: bool,
     /// Tracks in a prediction; 0 writes none.
     pub top: usize,
@@ -95,7 +100,9 @@ pub struct Parts {
     pub curriculum: Option<Box<dyn Curriculum>>,
     /// Encodes new tracks, if anything does.
     pub encoder: Option<EncoderLink>,
-    /// Owns the estimated durations that the lanes read.
+    /// Gives tracks their ids; others may look them up.
+    pub directory: Arc<Directory>,
+    /// Owns the estimated durations.
     pub durations: DurationEstimates,
     /// Where records go.
     pub sink: Box<dyn Sink>,
@@ -125,6 +132,12 @@ pub enum EngineError {
         /// What the encoder said.
         detail: String,
     },
+    /// A lane speaks of a listener or track that it has not announced: a bug.
+    #[error("{0}")]
+    Address(String),
+    /// More tracks than can be numbered.
+    #[error(transparent)]
+    Full(#[from] CatalogueFull),
     /// The encoder's thread is gone.
     #[error("the encoder has stopped: see the log for its last error")]
     EncoderGone,

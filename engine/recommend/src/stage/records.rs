@@ -1,7 +1,7 @@
 //! The records that go out: predictions, sessions, what was put aside.
 
 use segue_flow::lane::Aside;
-use segue_flow::{Epoch, LaneId, OutRecord, Sink};
+use segue_flow::{Epoch, LaneId, OutRecord, Sink, SinkError};
 use segue_listen::session::Session;
 use segue_listen::wire::Format;
 use segue_listen::{EventTime, TrackKey};
@@ -175,7 +175,13 @@ impl Writer {
     }
 }
 
-/// Writes a record that was put aside: its own bytes, with reason, lane and offset as headers.
+/// The longest reason that goes with a record that was put aside, in bytes: it may quote the record.
+const LONGEST_REASON: usize = 1_024;
+/// What is kept of a record that is too large for the topic of what was put aside, in bytes.
+const HEAD: usize = 64 * 1_024;
+
+/// Writes a record that was put aside: its own bytes, with reason, lane and offset as headers. Of one
+/// that is too large for the topic the beginning is kept, and how long it was.
 pub(super) fn write_aside(
     sink: &mut dyn Sink,
     topic: &str,
@@ -183,17 +189,41 @@ pub(super) fn write_aside(
     aside: &Aside,
 ) -> Result<(), EngineError> {
     let (lane, offset) = (lane.0.to_string(), aside.offset.0.to_string());
+    let reason = head(aside.detail.as_bytes(), LONGEST_REASON);
+    let mut headers: Vec<(&str, &[u8])> = vec![
+        ("reason", reason),
+        ("lane", lane.as_bytes()),
+        ("offset", offset.as_bytes()),
+    ];
+    if let Some(content_type) = &aside.content_type {
+        headers.push(("content-type", head(content_type, LONGEST_REASON)));
+    }
+    let (key, value) = (aside.key.as_deref(), aside.value.as_deref());
+    let whole = OutRecord {
+        topic,
+        partition: None,
+        key,
+        value,
+        headers: &headers,
+        at: None,
+    };
+    match sink.write(whole) {
+        Err(SinkError::TooLarge { .. }) => {}
+        written => return Ok(written?),
+    }
+    let length = value.map_or(0, <[u8]>::len).to_string();
+    headers.push(("truncated-from", length.as_bytes()));
     sink.write(OutRecord {
         topic,
         partition: None,
-        key: aside.key.as_deref(),
-        value: aside.value.as_deref(),
-        headers: &[
-            ("reason", aside.detail.as_bytes()),
-            ("lane", lane.as_bytes()),
-            ("offset", offset.as_bytes()),
-        ],
+        key: key.map(|key| head(key, LONGEST_REASON)),
+        value: value.map(|value| head(value, HEAD)),
+        headers: &headers,
         at: None,
     })?;
     Ok(())
+}
+
+fn head(bytes: &[u8], longest: usize) -> &[u8] {
+    bytes.get(..longest).unwrap_or(bytes)
 }

@@ -4,11 +4,24 @@ use std::collections::BTreeMap;
 
 use segue_flow::lane::Counts;
 use segue_listen::session::Session;
-use segue_sessions::update::{Basis, PlayUpdate};
+use segue_listen::{EventTime, Ratio};
 use serde::Serialize;
 
 /// Bins of the completion-ratio histogram: 5 % each.
 pub const RATIO_BINS: usize = 20;
+
+/// What a completion ratio rests on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Basis {
+    /// The player's own figure.
+    Player,
+    /// The same, counted when it came.
+    PlayerAlready,
+    /// The gap to the next play, and a length that the event stated.
+    StatedLength,
+    /// The gap to the next play, and a length estimated from everybody's gaps, if there is one.
+    EstimatedLength,
+}
 
 /// Counts of completion ratios.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
@@ -23,7 +36,7 @@ pub struct RatioCounts {
     pub by_stated_length: u64,
     /// From a gap and an estimated length.
     pub by_estimated_length: u64,
-    /// A next play, but no length.
+    /// It is known how long a track was heard and not how long it is.
     pub unknown_length: u64,
 }
 
@@ -74,27 +87,24 @@ impl StreamTally {
         self.duplicates = self.items - self.plays.min(self.items);
     }
 
-    pub(super) fn play(&mut self, play: &PlayUpdate) {
+    pub(super) fn play(&mut self, at: EventTime) {
         self.plays += 1;
         self.duplicates = self.items - self.plays.min(self.items);
-        let millis = play.at.millis();
-        self.first_ms.get_or_insert(millis);
-        self.last_ms = self.last_ms.max(Some(millis));
-        if let Some(own) = play.ratio {
-            self.ratios.by_player += 1;
-            self.bin(own.value());
-        }
-        let Some(previous) = &play.previous else {
-            return;
+        self.first_ms.get_or_insert(at.millis());
+        self.last_ms = self.last_ms.max(Some(at.millis()));
+    }
+
+    /// A play is over and so much was heard of it.
+    pub(super) fn settled(&mut self, basis: Basis, ratio: Option<Ratio>) {
+        let count = match (basis, ratio) {
+            (Basis::PlayerAlready, _) => return,
+            (_, None) => &mut self.ratios.unknown_length,
+            (Basis::Player, _) => &mut self.ratios.by_player,
+            (Basis::StatedLength, _) => &mut self.ratios.by_stated_length,
+            (Basis::EstimatedLength, _) => &mut self.ratios.by_estimated_length,
         };
-        match previous.basis {
-            // Counted when it came.
-            Basis::Player => return,
-            Basis::StatedLength => self.ratios.by_stated_length += 1,
-            Basis::EstimatedLength => self.ratios.by_estimated_length += 1,
-            Basis::Unknown => self.ratios.unknown_length += 1,
-        }
-        if let Some(ratio) = previous.ratio {
+        *count += 1;
+        if let Some(ratio) = ratio {
             self.bin(ratio.value());
         }
     }

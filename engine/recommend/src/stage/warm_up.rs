@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use segue_listen::{EventTime, Ratio, TrackId, UserId};
 
-use super::{Curriculum, name_of};
+use super::Curriculum;
 use crate::listeners::PlayEvent;
 use crate::recommender::ContextPlay;
 use crate::training::TrainingLog;
@@ -33,7 +33,7 @@ impl WarmUp {
         let play = ContextPlay {
             track: event.track,
             at: event.at,
-            ratio: None,
+            ratio: event.own_ratio,
             opens_session: event.opens_session,
         };
         plays.insert(index, play);
@@ -54,12 +54,12 @@ impl WarmUp {
     }
 
     /// The log in the order of the listeners' names: training does not depend on who came first.
-    pub(super) fn finish(
+    pub(super) fn finish<'a>(
         self,
-        names: &HashMap<UserId, Box<str>>,
+        name: impl Fn(UserId) -> &'a str,
     ) -> (Box<dyn Curriculum>, TrainingLog) {
         let mut listeners: Vec<_> = self.plays.into_iter().collect();
-        listeners.sort_by(|a, b| name_of(names, a.0).cmp(name_of(names, b.0)));
+        listeners.sort_by(|a, b| name(a.0).cmp(name(b.0)));
         let mut log = TrainingLog::default();
         for (_, plays) in listeners {
             log.push(plays);

@@ -18,7 +18,7 @@ use crate::input::{self, OrderedLog};
 use crate::models::{self, Models, Taught};
 use crate::pipeline::{self, Pipeline};
 use crate::report::data::{Phase, Throughput};
-use crate::report::distributions::Latency;
+use crate::report::distributions::{Completion, Latency};
 use crate::report::{Report, html, json, terminal};
 use crate::shutdown;
 use crate::watch::{RunWatcher, Seen};
@@ -158,6 +158,8 @@ fn run(
         sessions: config.session_rules(),
         format: config.stream.format,
         stage: segue_recommend::stage::StageSettings {
+            // A report is worth as much as it can be had again.
+            exact: true,
             train_plays: train_plays.max(1),
             unmeasured: models::unmeasured(),
             compare: models::comparisons(),
@@ -168,7 +170,8 @@ fn run(
         encoder: Some((encoder, batch)),
         watcher: Box::new(watcher),
         clock,
-        stop,
+        // Who stops the demo stops the replay; the lanes then read what it left and end.
+        stop: Arc::default(),
     });
     let delivered = replay
         .join()
@@ -270,17 +273,8 @@ fn fill_distributions(report: &mut Report, summary: &RunSummary) {
             report.sessions.record(u64::from(*plays));
         }
     }
-    let ratios = &summary.stream.ratios;
-    let completion = &mut report.completion;
-    completion.bins = ratios.bins;
-    completion.sum = ratios.sum;
-    completion.players = ratios.by_player;
-    completion.stated = ratios.by_stated_length;
-    completion.estimated = ratios.by_estimated_length;
-    completion.absent = summary
-        .stream
-        .plays
-        .saturating_sub(ratios.bins.iter().sum());
+    let stream = &summary.stream;
+    report.completion = Completion::of(&stream.ratios, stream.plays);
 }
 
 fn phases(

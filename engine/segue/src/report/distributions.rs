@@ -2,7 +2,7 @@
 //! Recording allocates nothing once the largest bucket has been seen.
 
 use hdrhistogram::Histogram;
-use segue_sessions::Basis;
+use segue_recommend::stage::RatioCounts;
 use serde::Serialize;
 
 /// How many of a range of values there were.
@@ -145,37 +145,18 @@ pub struct Completion {
 
 impl Completion {
     /// How many bins there are.
-    pub const BINS: usize = 20;
+    pub const BINS: usize = segue_recommend::stage::RATIO_BINS;
 
-    /// Counts a play's final ratio and what it rests on. What is not a number is absent.
-    pub fn record(&mut self, ratio: Option<f32>, basis: Basis) {
-        let Some(ratio) = ratio.filter(|ratio| !ratio.is_nan()) else {
-            self.absent += 1;
-            return;
-        };
-        let ratio = f64::from(ratio.clamp(0.0, 1.0));
-        let place = ((ratio * Self::BINS as f64) as usize).min(Self::BINS - 1);
-        if let Some(bin) = self.bins.get_mut(place) {
-            *bin += 1;
+    /// Of so many plays, what the stream counted.
+    pub fn of(ratios: &RatioCounts, plays: u64) -> Self {
+        Self {
+            bins: ratios.bins,
+            sum: ratios.sum,
+            players: ratios.by_player,
+            stated: ratios.by_stated_length,
+            estimated: ratios.by_estimated_length,
+            absent: plays.saturating_sub(ratios.bins.iter().sum()),
         }
-        self.sum += ratio;
-        match basis {
-            Basis::Player => self.players += 1,
-            Basis::StatedLength => self.stated += 1,
-            Basis::EstimatedLength | Basis::Unknown => self.estimated += 1,
-        }
-    }
-
-    /// Adds what another lane counted.
-    pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.bins.iter_mut().zip(other.bins) {
-            *mine += theirs;
-        }
-        self.sum += other.sum;
-        self.players += other.players;
-        self.stated += other.stated;
-        self.estimated += other.estimated;
-        self.absent += other.absent;
     }
 
     /// How many ratios there are.

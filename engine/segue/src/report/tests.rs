@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use segue_listen::{EventTime, UserId};
 use segue_recommend::listeners::Facts;
 use segue_recommend::prequential::{Prequential, PrequentialReport, PrequentialSettings};
-use segue_sessions::Basis;
+use segue_recommend::stage::RatioCounts;
 
 use super::data::{Adapter, Curve, Headline, Phase, Report, Throughput};
 use super::distributions::{Completion, Latency, SessionLengths};
@@ -56,11 +56,14 @@ fn full() -> Report {
     (0..20u64).for_each(|i| latency.record(100_000 + i * 9_000).unwrap());
     let mut sessions = SessionLengths::default();
     (0..4_000u64).for_each(|i| sessions.record(1 + (i % 13) * (i % 11)));
-    let mut completion = Completion::default();
-    for i in 0..9_000u32 {
-        let ratio = (i % 3 > 0).then(|| ((i % 101) as f32 / 70.0).min(1.0));
-        completion.record(ratio, Basis::EstimatedLength);
+    let mut ratios = RatioCounts::default();
+    for i in 0..6_000usize {
+        let bin = (i % 28).min(19);
+        ratios.bins[bin] += 1;
+        ratios.sum += bin as f64 / 20.0;
     }
+    ratios.by_estimated_length = 6_000;
+    let completion = Completion::of(&ratios, 9_000);
     let losses = |from: f64| {
         (0..400)
             .map(|i| (i, from / (1.0 + i as f64 / 90.0) + 3.0))
@@ -416,25 +419,19 @@ fn buckets_hold_what_was_recorded() {
     assert_eq!(merged.count, 9);
     assert_eq!(merged.buckets.iter().map(|b| b.count).sum::<u64>(), 9);
 
-    let mut completion = Completion::default();
-    for ratio in [
-        Some(0.0),
-        Some(1.0),
-        Some(0.999),
-        Some(0.5),
-        Some(f32::NAN),
-        None,
-    ] {
-        completion.record(ratio, Basis::Player);
-    }
+    let mut ratios = RatioCounts {
+        sum: 2.5,
+        by_player: 4,
+        ..RatioCounts::default()
+    };
+    (ratios.bins[0], ratios.bins[10], ratios.bins[19]) = (1, 1, 2);
+    let completion = Completion::of(&ratios, 6);
     assert_eq!(
         (completion.count(), completion.absent, completion.players),
         (4, 2, 4)
     );
-    assert_eq!(
-        (completion.bins[0], completion.bins[10], completion.bins[19]),
-        (1, 1, 2)
-    );
+    assert_eq!(completion.mean(), Some(0.625));
+    assert_eq!(Completion::default().mean(), None);
 
     let mut histogram = Histogram::<u64>::new(3).unwrap();
     let values: Vec<u64> = (0..60)

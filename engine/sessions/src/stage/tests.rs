@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use segue_listen::completion::Part;
 use segue_listen::session;
-use segue_listen::{TrackId, WatermarkClock};
+use segue_listen::{Ratio, TrackId, WatermarkClock};
 
 use super::*;
 
@@ -18,7 +19,7 @@ fn settings() -> SessionSettings {
 }
 
 fn stage() -> ListeningStage {
-    ListeningStage::new(LaneId(0), 1, settings(), PublishedDurations::default())
+    ListeningStage::new(settings())
 }
 
 fn arrival(slot: u32, track: u32, at: i64) -> Arrival {
@@ -29,7 +30,6 @@ fn arrival(slot: u32, track: u32, at: i64) -> Arrival {
         at: EventTime::from_millis(at),
         duration: Some(Span::from_seconds(200)),
         played: None,
-        news: None,
     }
 }
 
@@ -47,6 +47,15 @@ struct Standing {
     plays: usize,
 }
 
+impl Standing {
+    fn settle(&mut self, slot: u32, settled: &Settled) {
+        self.ratios.insert(
+            (slot, settled.at.millis(), settled.track.0),
+            settled.part.ratio(None).map(Ratio::value),
+        );
+    }
+}
+
 fn standing(updates: &[Update]) -> Standing {
     let mut stands = Standing::default();
     for update in updates {
@@ -54,31 +63,19 @@ fn standing(updates: &[Update]) -> Standing {
             Update::Play(p) => {
                 stands.plays += 1;
                 if let Some(previous) = p.previous {
-                    stands.ratios.insert(
-                        (p.user.0, previous.at.millis(), previous.track.0),
-                        previous.ratio.map(Ratio::value),
-                    );
+                    stands.settle(p.slot, &previous);
                 }
             }
-            Update::Correction {
-                user,
-                track,
-                at,
-                ratio,
-            } => {
-                stands
-                    .ratios
-                    .insert((user.0, at.millis(), track.0), ratio.map(Ratio::value));
-            }
-            Update::Closed { user, session } => {
-                let key = (user.0, session.first.millis());
+            Update::Correction { slot, settled } => stands.settle(*slot, settled),
+            Update::Closed { slot, session } => {
+                let key = (*slot, session.first.millis());
                 let clash = stands
                     .sessions
                     .insert(key, (session.last.millis(), session.plays));
                 assert_eq!(clash, None, "two finals of one session stand");
             }
-            Update::Retracted { user, session } => {
-                let key = (user.0, session.first.millis());
+            Update::Retracted { slot, session } => {
+                let key = (*slot, session.first.millis());
                 assert!(
                     stands.sessions.remove(&key).is_some(),
                     "retracted what did not stand"
@@ -160,7 +157,7 @@ proptest! {
             stage.absorb(&[arrival(*slot, *track, *at)], &mut out).unwrap();
             for update in &out {
                 if let Update::Play(play) = update {
-                    prop_assert!(play.ratio.is_none(), "nobody stated it");
+                    prop_assert!(play.played.is_none(), "nobody stated it");
                     if let Some(previous) = play.previous {
                         prop_assert!(previous.at <= play.at);
                         prop_assert_eq!(previous.gap, play.at.since(previous.at));
@@ -169,6 +166,14 @@ proptest! {
             }
         }
     }
+}
+
+fn plays(updates: &[Update]) -> Vec<PlayUpdate> {
+    let play = |update: &Update| match update {
+        Update::Play(play) => Some(*play),
+        _ => None,
+    };
+    updates.iter().filter_map(play).collect()
 }
 
 #[test]
@@ -180,54 +185,57 @@ fn the_players_word_is_told_at_once_and_stands() {
     stage
         .absorb(&[first, arrival(0, 2, 180_000)], &mut out)
         .unwrap();
-    let plays: Vec<_> = out
-        .iter()
-        .filter_map(|u| {
-            if let Update::Play(play) = u {
-                Some(play)
-            } else {
-                None
-            }
-        })
-        .collect();
-    assert_eq!(plays[0].ratio.map(Ratio::value), Some(0.25));
+    let plays = plays(&out);
+    let quarter = Part::Ratio(Ratio::new(0.25).unwrap());
+    assert_eq!(plays[0].played, Some(quarter));
     let previous = plays[1].previous.unwrap();
-    assert_eq!(
-        previous.ratio.map(Ratio::value),
-        Some(0.25),
-        "not 0.9 by the gap"
-    );
+    assert_eq!(previous.part, quarter, "not 0.9 by the gap");
+    assert_eq!(previous.witness, Witness::Player);
     assert_eq!(previous.gap, Span::from_seconds(180));
 }
 
 #[test]
-fn an_estimated_length_serves_where_none_is_stated() {
-    let mut owner = segue_catalog::durations::DurationEstimates::default();
-    for _ in 0..4 {
-        owner.note(TrackId(1), Span::from_seconds(400));
-    }
-    let mut stage = ListeningStage::new(LaneId(1), 2, settings(), owner.published());
+fn where_no_length_is_stated_the_time_heard_is_told() {
+    let mut stage = stage();
     let bare = |track, at| Arrival {
         duration: None,
         ..arrival(3, track, at)
     };
+    let mut spoken = bare(2, 100_000);
+    spoken.played = Some(Span::from_seconds(30));
     let mut out = Vec::new();
     stage
-        .absorb(&[bare(1, 0), bare(1, 100_000)], &mut out)
+        .absorb(&[bare(1, 0), spoken, bare(3, 200_000)], &mut out)
         .unwrap();
-    owner.publish();
-    stage.absorb(&[bare(2, 200_000)], &mut out).unwrap();
-    let ratios: Vec<_> = out
-        .iter()
-        .filter_map(|u| {
-            if let Update::Play(play) = u {
-                play.previous
-            } else {
-                None
-            }
-        })
-        .map(|p| p.ratio.map(Ratio::value))
+    let plays = plays(&out);
+    let seconds = |n| Part::Span(Span::from_seconds(n));
+    assert_eq!(plays[1].played, Some(seconds(30)));
+    let settled: Vec<_> = plays.iter().filter_map(|p| p.previous).collect();
+    assert_eq!(
+        settled
+            .iter()
+            .map(|s| (s.part, s.witness))
+            .collect::<Vec<_>>(),
+        [(seconds(100), Witness::Gap), (seconds(30), Witness::Player)]
+    );
+}
+
+#[test]
+fn a_duplicate_is_one_however_many_plays_lie_between() {
+    let mut stage = stage();
+    let mut out = Vec::new();
+    let log: Vec<Arrival> = (0..120)
+        .map(|n| arrival(0, n, i64::from(n) * 1_000))
         .collect();
-    assert_eq!(ratios, [None, Some(0.25)]);
-    assert_eq!(stage.user(3), UserId(7), "slot 3 of lane 1 of 2");
+    stage.absorb(&log, &mut out).unwrap();
+    out.clear();
+    let again = [arrival(0, 3, 3_000), arrival(0, 90, 90_000)];
+    stage.absorb(&again, &mut out).unwrap();
+    assert!(out.is_empty(), "{out:?}");
+    // Another track at a forgotten instant is news, once.
+    for expected in [1, 0] {
+        out.clear();
+        stage.absorb(&[arrival(0, 500, 3_000)], &mut out).unwrap();
+        assert_eq!(plays(&out).len(), expected);
+    }
 }
