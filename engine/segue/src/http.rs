@@ -2,40 +2,68 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use segue_flow::clock::{MachineClock, WallClock};
 use segue_flow::names;
 
-/// What the engine is doing, as readiness tells it.
+/// How often samples are summed up; between two times a histogram keeps every one of them.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// What the engine is doing, as readiness tells it: ready is only what reads and answers, from
+/// [`Phase::running`] until it drains.
 #[derive(Clone, Debug, Default)]
-pub struct Phase(Arc<AtomicU8>);
+pub struct Phase {
+    reached: Arc<AtomicU8>,
+    stop: Arc<AtomicBool>,
+}
 
 const NAMES: [&str; 4] = ["starting", "running", "draining", "ended"];
 const RUNNING: u8 = 1;
+const DRAINING: u8 = 2;
+const ENDED: u8 = 3;
 
 impl Phase {
-    /// Batches are being worked on.
-    pub fn running(&self) {
-        self.0.store(RUNNING, Ordering::Relaxed);
+    /// Starting; and draining as soon as `stop` is raised, without anybody calling
+    /// [`Phase::draining`].
+    pub fn until(stop: Arc<AtomicBool>) -> Self {
+        Self {
+            reached: Arc::default(),
+            stop,
+        }
     }
 
-    /// Nothing more is read.
+    /// The sources and the sink are open: what comes is worked on.
+    pub fn running(&self) {
+        self.reach(RUNNING);
+    }
+
+    /// Nothing more is read; what was read is still being written.
     pub fn draining(&self) {
-        self.0.store(2, Ordering::Relaxed);
+        self.reach(DRAINING);
     }
 
     /// Everything is written.
     pub fn ended(&self) {
-        self.0.store(3, Ordering::Relaxed);
+        self.reach(ENDED);
+    }
+
+    /// Phases are never gone back: who is late to say `running` does not undo `draining`.
+    fn reach(&self, phase: u8) {
+        self.reached.fetch_max(phase, Ordering::Relaxed);
     }
 
     fn answer(&self) -> (StatusCode, &'static str) {
-        let phase = self.0.load(Ordering::Relaxed);
+        let mut phase = self.reached.load(Ordering::Relaxed);
+        if phase < DRAINING && self.stop.load(Ordering::Relaxed) {
+            phase = DRAINING;
+        }
         let status = if phase == RUNNING {
             StatusCode::OK
         } else {
@@ -48,15 +76,27 @@ impl Phase {
     }
 }
 
-/// Installs the recorder of all metrics.
+/// Installs the recorder of all metrics, and a thread that keeps it small whether or not anybody
+/// asks for them.
 ///
 /// # Errors
-/// There is one already.
+/// There is one already; the thread cannot be started.
 pub fn record_metrics() -> Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
         .install_recorder()
         .context("the metrics recorder cannot be installed")?;
     names::describe();
+    let kept = handle.clone();
+    std::thread::Builder::new()
+        .name("metrics".to_owned())
+        .spawn(move || {
+            let clock = MachineClock::start();
+            loop {
+                clock.sleep(UPKEEP_EVERY);
+                kept.run_upkeep();
+            }
+        })
+        .context("the upkeep of metrics cannot be started")?;
     Ok(handle)
 }
 
@@ -111,13 +151,21 @@ mod tests {
     #[test]
     fn health_readiness_and_metrics_are_served_and_a_taken_port_is_named() {
         let metrics = record_metrics().unwrap();
-        let phase = Phase::default();
+        let stop = Arc::new(AtomicBool::new(false));
+        let phase = Phase::until(stop.clone());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let bound = serve(any, phase.clone(), metrics.clone()).unwrap();
         assert!(get(bound, "/health").starts_with("HTTP/1.1 200"));
         assert!(get(bound, "/ready").contains("503"), "not before it runs");
         phase.running();
-        assert!(get(bound, "/ready").ends_with("running"));
+        let ready = get(bound, "/ready");
+        assert!(ready.contains("200 OK") && ready.ends_with("running"));
+        stop.store(true, Ordering::Relaxed);
+        let drains = get(bound, "/ready");
+        assert!(drains.contains("503") && drains.ends_with("draining"));
+        phase.ended();
+        phase.running();
+        assert!(get(bound, "/ready").ends_with("ended"), "not gone back to");
         names::count(names::Name::Epochs, 3);
         assert!(get(bound, "/metrics").contains("segue_epochs_total 3"));
         let error = format!("{:#}", serve(bound, phase, metrics).unwrap_err());

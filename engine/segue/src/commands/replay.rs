@@ -1,7 +1,8 @@
 //! `segue replay`: logs into Kafka, the embedded log or a file, in one time order, at a pace.
 
+use std::fmt::Write;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 
@@ -12,7 +13,9 @@ use segue_listen::wire::Format;
 use segue_log::Log;
 use segue_replay::download::{self, Consent, Dataset};
 use segue_replay::file_sink::FileSink;
-use segue_replay::{Bar, DeliverySettings, Inputs, Pace, Replay, ReplaySettings};
+use segue_replay::{
+    Bar, DeliverySettings, Inputs, Pace, ReadSettings, Replay, ReplayReport, ReplaySettings,
+};
 
 use crate::config::Config;
 use crate::{shutdown, watch};
@@ -33,7 +36,8 @@ pub struct ReplayCommand {
     /// Note here how far the replay has come, and go on from there the next time.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
-    /// Keep rows that are no listens here, with file, line and reason.
+    /// Keep rows that are no listens here, with file, line and reason. Default: `read.rejects`, else
+    /// beside the file that is written, else out/rejects-TOPIC.tsv.
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
     /// Fetch a published log first, into --folder, and replay nothing.
@@ -111,17 +115,23 @@ impl ReplayCommand {
         if let Some(Published::LastFm1k) = self.download {
             return self.fetch(&Dataset::lastfm_1k(), &stop);
         }
+        let rejects = self.rejects_file(config);
+        let report = self.replay(config, &stop, &rejects)?;
+        print!("{}", told(&report, &rejects));
+        Ok(())
+    }
+
+    fn replay(&self, config: &Config, stop: &AtomicBool, rejects: &Path) -> Result<ReplayReport> {
         if self.inputs.is_empty() {
             bail!("nothing to replay: name files or folders (segue replay --help)");
         }
         let inputs = Inputs::find(&self.inputs)?;
         let (mut sink, partitions, format) = self.open(config)?;
-        let mut read = config.read.clone();
-        if let Some(rejects) = &self.rejects {
-            read.rejects = Some(rejects.clone());
-        }
         let settings = ReplaySettings {
-            read,
+            read: ReadSettings {
+                rejects: Some(rejects.to_owned()),
+                ..config.read.clone()
+            },
             merge: config.merge.clone(),
             deliver: DeliverySettings {
                 topic: config.stream.topic.clone(),
@@ -134,26 +144,24 @@ impl ReplayCommand {
         };
         let mut bar = Bar::on_terminal();
         let report =
-            Replay::new(inputs, settings).run(&mut *sink, &stop, |progress| bar.show(progress))?;
+            Replay::new(inputs, settings).run(&mut *sink, stop, |progress| bar.show(progress))?;
         bar.finish();
-        if let Some(read) = &report.read {
-            println!(
-                "read {} listens, rejected {}",
-                read.listens,
-                read.rejected.bad()
-            );
-            for example in &read.examples {
-                println!("  {example}");
+        Ok(report)
+    }
+
+    /// Where rejected rows are kept.
+    fn rejects_file(&self, config: &Config) -> PathBuf {
+        let chosen = self.rejects.clone().or_else(|| config.read.rejects.clone());
+        chosen.unwrap_or_else(|| match &self.to {
+            Target::File(path) => {
+                let mut name = path.clone().into_os_string();
+                name.push(".rejects.tsv");
+                name.into()
             }
-        }
-        match report.delivered {
-            Some(done) => println!(
-                "wrote {} listens and {} heartbeats in {} epochs ({:?})",
-                done.listens, done.heartbeats, done.epochs, done.outcome
-            ),
-            None => println!("stopped before anything was written"),
-        }
-        Ok(())
+            Target::Kafka | Target::Log => {
+                format!("out/rejects-{}.tsv", config.stream.topic).into()
+            }
+        })
     }
 
     fn fetch(&self, dataset: &Dataset, stop: &AtomicBool) -> Result<()> {
@@ -205,5 +213,114 @@ impl ReplayCommand {
             #[cfg(not(feature = "kafka"))]
             Target::Kafka => bail!("this build is without Kafka: build with --features kafka"),
         }
+    }
+}
+
+/// What a replay did, in lines.
+fn told(report: &ReplayReport, rejects: &Path) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let mut line = |line: std::fmt::Arguments<'_>| _ = writeln!(text, "{line}");
+    if let Some(read) = &report.read {
+        let rejected = read.rejected.bad();
+        line(format_args!(
+            "read {} listens, rejected {rejected} rows",
+            read.listens
+        ));
+        for (reason, count) in read.rejected.iter() {
+            line(format_args!("  {count}: {reason}"));
+        }
+        for example in &read.examples {
+            line(format_args!("  {example}"));
+        }
+        let profiles = read.profiles;
+        if profiles.listeners > 0 {
+            line(format_args!(
+                "profiles of {} listeners from {} countries",
+                profiles.listeners, profiles.countries
+            ));
+        }
+    }
+    match report.delivered {
+        Some(done) => {
+            line(format_args!(
+                "wrote {} listens and {} heartbeats in {} epochs ({:?})",
+                done.listens, done.heartbeats, done.epochs, done.outcome
+            ));
+            if done.too_large > 0 {
+                line(format_args!(
+                    "rejected {} listens: too large for the sink",
+                    done.too_large
+                ));
+            }
+        }
+        None => line(format_args!("stopped before anything was written")),
+    }
+    if report.rejected() > 0 {
+        line(format_args!(
+            "what was rejected is in {}",
+            rejects.display()
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        replay: ReplayCommand,
+    }
+
+    fn asked(arguments: &[&str]) -> ReplayCommand {
+        let words = std::iter::once(&"replay").chain(arguments);
+        Arguments::parse_from(words).replay
+    }
+
+    #[test]
+    fn rejects_are_kept_where_one_would_look() {
+        let mut config = Config::default();
+        let kept = |arguments: &[&str], config: &Config| asked(arguments).rejects_file(config);
+        assert_eq!(
+            kept(&["a.tsv"], &config),
+            Path::new("out/rejects-listens.tsv")
+        );
+        let beside = kept(&["a.tsv", "--to", "x/b.jsonl.zst"], &config);
+        assert_eq!(beside, Path::new("x/b.jsonl.zst.rejects.tsv"));
+        config.read.rejects = Some("configured.tsv".into());
+        assert_eq!(kept(&["a.tsv"], &config), Path::new("configured.tsv"));
+        let said = kept(&["a.tsv", "--rejects", "said.tsv"], &config);
+        assert_eq!(said, Path::new("said.tsv"));
+    }
+
+    #[test]
+    fn a_replay_to_a_file_keeps_and_tells_what_it_rejects() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log.tsv");
+        std::fs::write(&log, "u\t2009-01-01T00:00:00Z\t\ta\t\tt\nno listen\n").unwrap();
+        let to = folder.path().join("out.jsonl");
+        let command = asked(&[log.to_str().unwrap(), "--to", to.to_str().unwrap()]);
+        let rejects = command.rejects_file(&Config::default());
+        let report = command
+            .replay(&Config::default(), &AtomicBool::new(false), &rejects)
+            .unwrap();
+        let said = told(&report, &rejects);
+        assert!(
+            said.contains("read 1 listens, rejected 1 rows\n  1: not 6 columns\n"),
+            "{said}"
+        );
+        assert!(
+            said.contains("log.tsv:2") && said.contains("out.jsonl.rejects.tsv"),
+            "{said}"
+        );
+        let kept = std::fs::read_to_string(rejects).unwrap();
+        assert!(
+            kept.ends_with("log.tsv:2\tnot 6 columns\tno listen\n"),
+            "{kept}"
+        );
     }
 }
