@@ -10,12 +10,15 @@
 //! 6. [`lane`]: the loop of one lane: read, decode, judge, absorb.
 //! 7. [`partition`]: which lane a key belongs to.
 //! 8. [`memory`]: a source and a sink in this process, and a scripted source for tests.
-//! 9. [`clock`], [`names`]: the one door to the machine's clock, and the names of all metrics.
+//! 9. [`checkpoint`]: the state of an epoch's end, on disk or in an object store.
+//! 10. [`clock`], [`names`], [`secret`]: the one door to the machine's clock, the names of all
+//!     metrics, and where secrets are.
 //!
 //! This room knows event time and bytes. It does not know tracks, users or models.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod checkpoint;
 pub mod clock;
 pub mod epoch;
 pub mod lane;
@@ -24,6 +27,7 @@ pub mod names;
 pub mod partition;
 pub mod queue;
 pub mod remedy;
+pub mod secret;
 pub mod sink;
 pub mod source;
 pub mod stage;
