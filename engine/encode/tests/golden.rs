@@ -1,4 +1,5 @@
-//! The real all-MiniLM-L6-v2 against values of an independent implementation in numpy.
+//! The real all-MiniLM-L6-v2 against values of the reference implementation, Hugging Face
+//! transformers (`tests/golden/reference.py` writes them).
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -12,22 +13,8 @@ use segue_nn::device::Precision;
 use segue_nn::tch::Device;
 use segue_nn::weights::Weights;
 
-/// The folder of golden values, or nothing, with a line that says so.
-fn golden() -> Option<PathBuf> {
-    let data = std::env::var_os("SEGUE_DATA").map(PathBuf::from);
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = data
-        .unwrap_or_else(|| here.join("../../../shared/data"))
-        .join("golden");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!(
-        "skipped: no golden values in {} (set SEGUE_DATA)",
-        folder.display()
-    );
-    None
-}
+/// The golden values' folder.
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden");
 
 fn encoder(precision: Precision) -> TextEncoder {
     let models = std::env::var_os("SEGUE_MODELS").map(PathBuf::from);
@@ -52,12 +39,12 @@ fn furthest(a: &[f32], b: &[f32]) -> f32 {
 
 #[test]
 fn minilm_is_what_it_was_published_as() {
-    let Some(folder) = golden() else { return };
-    let text = std::fs::read(folder.join("minilm_golden.json")).unwrap();
+    let folder = Path::new(GOLDEN);
+    let text = std::fs::read(folder.join("minilm.json")).unwrap();
     let json: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let sentences: Vec<String> = serde_json::from_value(json["sentences"].clone()).unwrap();
     let texts: Vec<&str> = sentences.iter().map(String::as_str).collect();
-    let values = Weights::open(&folder.join("minilm_golden.safetensors")).unwrap();
+    let values = Weights::open(&folder.join("minilm.safetensors")).unwrap();
     let values = values.get("embeddings").unwrap();
     let mut expected = vec![0f32; values.numel()];
     values.copy_data(&mut expected, values.numel());
