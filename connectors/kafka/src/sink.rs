@@ -38,6 +38,8 @@ pub enum Guarantee {
     Transactional {
         /// The same for the same instance over restarts; a second holder fences the first off.
         id: String,
+        /// How long an epoch may stay open before the broker gives it up.
+        open_for: Duration,
     },
 }
 
@@ -86,11 +88,12 @@ impl KafkaSink {
             );
         let transactional = match guarantee {
             Guarantee::Idempotent => false,
-            Guarantee::Transactional { id } => {
-                let within = settings.deliver_within.as_millis().to_string();
+            Guarantee::Transactional { id, open_for } => {
+                // A record may not take longer than its transaction.
+                let open_for = (*open_for).max(settings.deliver_within);
                 config
                     .set("transactional.id", id)
-                    .set("transaction.timeout.ms", within);
+                    .set("transaction.timeout.ms", open_for.as_millis().to_string());
                 true
             }
         };

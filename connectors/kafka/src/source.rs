@@ -54,6 +54,8 @@ pub struct KafkaSource {
     /// For [`Until::Now`]: the first offset not to be read.
     stop: Option<u64>,
     ended: bool,
+    /// Everything before `stop` was seen to be stable; what is left of it is being read.
+    stable: bool,
     position: u64,
     assigned: bool,
     /// How long a seek may be refused.
@@ -105,6 +107,7 @@ impl KafkaSource {
             partition,
             stop,
             ended: false,
+            stable: false,
             position: first,
             assigned: false,
             within: settings.connect_within,
@@ -180,10 +183,12 @@ impl KafkaSource {
         let Some(stop) = self.stop else {
             return Ok(None);
         };
-        let (_, stable) = self.asker.watermarks(&self.topic, self.partition)?;
-        if stable >= stop {
+        if self.stable {
             return Ok(Some(Readiness::Ended));
         }
+        let (_, stable) = self.asker.watermarks(&self.topic, self.partition)?;
+        // This end may be that of what was stable before; the next one is not.
+        self.stable = stable >= stop;
         // To the same place, since asking may have cost records on their way.
         self.go_to_position()?;
         Ok(Some(Readiness::Idle))

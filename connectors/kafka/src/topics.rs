@@ -7,6 +7,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::{Offset as Position, TopicPartitionList};
 use segue_flow::Offset;
+use segue_listen::EventTime;
 use segue_flow::clock::{MachineClock, WallClock};
 
 use crate::client::{self, Asker, Complaints};
@@ -108,6 +109,45 @@ pub fn committed(settings: &Settings, topic: &str) -> Result<Vec<Option<Offset>>
     };
     // The lists hold references into the client and must go before it does.
     let offsets = (0..count).map(offset).collect();
+    drop(answer);
+    drop(list);
+    Ok(offsets)
+}
+
+/// The first offset in each partition whose record its log has stamped `at` or later; the end where
+/// there is none.
+///
+/// # Errors
+/// The brokers do not answer, or there is no such topic.
+pub fn at_time(
+    settings: &Settings,
+    topic: &str,
+    at: EventTime,
+) -> Result<Vec<Offset>, KafkaError> {
+    let asker = Asker::new(settings)?;
+    let count = asker.partitions(topic)?;
+    let mut list = TopicPartitionList::new();
+    for partition in 0..count {
+        let stamp = Position::Offset(at.millis().max(0));
+        list.add_partition_offset(topic, partition.cast_signed(), stamp)
+            .map_err(|error| asker.sort(&error, topic))?;
+    }
+    let answer = asker.ask(topic, |patience| {
+        asker.consumer.offsets_for_times(list.clone(), patience)
+    })?;
+    let mut offsets = Vec::new();
+    for partition in 0..count {
+        let found = answer.find_partition(topic, partition.cast_signed());
+        let offset = match found.map(|found| found.offset()) {
+            Some(Position::Offset(offset)) => u64::try_from(offset).ok(),
+            _ => None,
+        };
+        offsets.push(match offset {
+            Some(offset) => Offset(offset),
+            None => Offset(asker.watermarks(topic, partition)?.1),
+        });
+    }
+    // As above: the lists go before the client does.
     drop(answer);
     drop(list);
     Ok(offsets)

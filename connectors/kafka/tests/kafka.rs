@@ -53,6 +53,7 @@ impl OnBroker {
             prefix,
             Guarantee::Transactional {
                 id: prefix.to_owned(),
+                open_for: Duration::from_secs(30),
             },
         )
     }
@@ -146,9 +147,16 @@ fn records_and_input_offsets_are_committed_together_or_not_at_all() {
     sink.abort(Epoch(2)).unwrap();
     sink.begin(Epoch(2)).unwrap();
     sink.write(record(&output, b"1")).unwrap();
-    // Two records with their markers, and this one: once the broker has it, it is there.
+    // Two records with their markers, and this one: once the broker has it, it is there. How soon
+    // is the client's and the broker's affair.
     let written = || segue_kafka::inspect(&on.settings, &output).unwrap()[0].end;
-    let asked = (0..1000).find(|_| written() >= Offset(5));
+    let asked = (0..600).find(|_| {
+        let there = written() >= Offset(5);
+        if !there {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        there
+    });
     assert!(asked.is_some(), "{:?}", written());
     // Open, and so not to be seen; a reader to the end waits for it.
     let mut bounded = on.bounded(&output, 0);
@@ -329,7 +337,10 @@ fn nobody_at_the_address_is_said_in_time() {
     let mut sink = KafkaSink::open(&settings, &Guarantee::Idempotent, None).unwrap();
     sink.begin(Epoch(1)).unwrap();
     let write = sink.write(record("t", b"x")).unwrap_err();
-    let exact = Guarantee::Transactional { id: "x".into() };
+    let exact = Guarantee::Transactional {
+        id: "x".into(),
+        open_for: Duration::from_secs(10),
+    };
     let exact = KafkaSink::open(&settings, &exact, None).err().unwrap();
     for message in [
         source.to_string(),
@@ -372,23 +383,33 @@ fn a_wrong_password_is_refused_at_once_and_the_right_one_taken() {
 #[test]
 fn a_broker_that_goes_away_is_an_error_and_not_a_hang() {
     let broker = Broker::start().unwrap_or_else(|error| panic!("{error}"));
-    let settings = Settings {
+    // A broker that has only just begun may take its time: long enough limits for that one.
+    let healthy = Settings {
         brokers: broker.address(),
-        connect_within: Duration::from_secs(2),
-        deliver_within: Duration::from_secs(2),
+        connect_within: Duration::from_secs(60),
+        deliver_within: Duration::from_secs(60),
         ..Settings::default()
     };
-    segue_kafka::ensure_topic(&settings, "t", 1).unwrap();
+    segue_kafka::ensure_topic(&healthy, "t", 1).unwrap();
+    let mut first = KafkaSink::open(&healthy, &Guarantee::Idempotent, None).unwrap();
+    write_numbers(&mut first, "t", 0..3);
+    drop(first);
+    // Ten seconds are what those wait that outlive it.
+    let settings = Settings {
+        connect_within: Duration::from_secs(10),
+        deliver_within: Duration::from_secs(10),
+        ..healthy
+    };
     let mut sink = KafkaSink::open(&settings, &Guarantee::Idempotent, None).unwrap();
-    write_numbers(&mut sink, "t", 0..3);
+    write_numbers(&mut sink, "t", 3..4);
     let mut source = KafkaSource::open(&settings, "t", 0, Until::Forever).unwrap();
-    assert_eq!(numbers(&read_count(&mut source, 3)), [0, 1, 2]);
+    assert_eq!(numbers(&read_count(&mut source, 4)), [0, 1, 2, 3]);
     let address = broker.address();
     drop(broker);
 
-    sink.begin(Epoch(4)).unwrap();
-    sink.write(record("t", b"3")).unwrap();
-    let error = sink.commit(Epoch(4), &[]).unwrap_err();
+    sink.begin(Epoch(5)).unwrap();
+    sink.write(record("t", b"4")).unwrap();
+    let error = sink.commit(Epoch(5), &[]).unwrap_err();
     assert!(matches!(error, SinkError::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().contains(&address), "{error}");
     for _ in 0..5 {

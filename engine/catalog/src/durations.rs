@@ -4,12 +4,13 @@
 
 use segue_listen::duration::{EstimatedDuration, GapSketch};
 use segue_listen::{Span, TrackId};
+use serde::{Deserialize, Serialize};
 
 /// Estimates below this confidence are not used: a track whose gaps scatter has no upper cluster.
 const LEAST_CONFIDENCE: f32 = 0.3;
 
-/// The owner of the estimates.
-#[derive(Debug, Default)]
+/// The owner of the estimates; a checkpoint keeps it as it is.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct DurationEstimates {
     sketches: Vec<GapSketch>,
     /// Milliseconds by dense id as of the last barrier; 0: not known.

@@ -12,13 +12,19 @@ use std::time::Duration;
 
 use segue_listen::{EventTime, Punctuality, Span, Watermark, WatermarkClock};
 
+use crate::barrier::{Barrier, BarrierCall, LAST};
 use crate::clock::WallClock;
 use crate::epoch::{LaneId, Offset, OffsetRange};
 use crate::names::{self, Name};
-use crate::queue::{Coalesce, Inlet};
+use crate::queue::Inlet;
 use crate::remedy::Remedy;
 use crate::source::{RawRecord, Readiness, Source, SourceError};
-use crate::stage::{Stage, StageError};
+use crate::stage::{Kept, Stage, StageError};
+
+mod batch;
+mod state;
+
+pub use batch::{Aside, AsideReason, Batch, Counts};
 
 /// How long a lane waits before it first asks again a source that could not be reached, and at most.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -41,6 +47,8 @@ pub trait Decode: Send {
     type Item;
     /// The stage's results, first sights among them.
     type News;
+    /// Its state in a checkpoint.
+    type Snapshot: Kept;
 
     /// Reads one record, borrowed from the source. A reason in words if it cannot: the record is
     /// then kept as a dead letter and the lane goes on.
@@ -55,88 +63,15 @@ pub trait Decode: Send {
 
     /// Which of two items of the same instant comes first, whatever the order of their arrival.
     fn order(&self, one: &Self::Item, other: &Self::Item) -> Ordering;
-}
 
-/// Why a record was put aside.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AsideReason {
-    /// It could not be decoded.
-    DeadLetter,
-    /// It came beyond the allowed lateness.
-    TooLate,
-}
+    /// The state between two batches; all first sights have been announced.
+    fn snapshot(&self) -> Self::Snapshot;
 
-/// A record that changed nothing, kept with its original bytes for a topic of its own.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Aside {
-    /// Why.
-    pub reason: AsideReason,
-    /// Why, in words.
-    pub detail: String,
-    /// Where it stood.
-    pub offset: Offset,
-    /// Its key.
-    pub key: Option<Vec<u8>>,
-    /// Its value.
-    pub value: Option<Vec<u8>>,
-    /// Its `content-type` header: without it the value could not be read again.
-    pub content_type: Option<Vec<u8>>,
-}
-
-/// What a lane hands over: results, the records it put aside, and the offsets they come from.
-#[derive(Debug)]
-pub struct Batch<T> {
-    /// The records it covers, those without a result included.
-    pub covers: OffsetRange,
-    /// How far its results have come.
-    pub watermark: Option<Watermark>,
-    /// The stage's results, in order.
-    pub outputs: Vec<T>,
-    /// What was put aside.
-    pub aside: Vec<Aside>,
-    /// What the records were.
-    pub counts: Counts,
-    /// When the first record of the batch was read, by the lane's wall clock: for latency metrics.
-    pub read_at: Duration,
-}
-
-impl<T> Coalesce for Batch<T> {
-    fn coalesce(&mut self, mut newer: Self) {
-        self.covers.to = newer.covers.to;
-        self.watermark = newer.watermark.or(self.watermark);
-        self.outputs.append(&mut newer.outputs);
-        self.aside.append(&mut newer.aside);
-        self.counts.add(newer.counts);
-    }
-}
-
-/// What the records of a batch were. A record that is none of these is a tombstone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counts {
-    /// All of them.
-    pub read: u64,
-    /// Those handed to the stage.
-    pub items: u64,
-    /// Those of them that were late.
-    pub late: u64,
-    /// Those beyond the allowed lateness.
-    pub too_late: u64,
-    /// Those that could not be decoded.
-    pub dead: u64,
-    /// Heartbeats.
-    pub heartbeats: u64,
-}
-
-impl Counts {
-    /// Adds `other`.
-    pub fn add(&mut self, other: Counts) {
-        self.read += other.read;
-        self.items += other.items;
-        self.late += other.late;
-        self.too_late += other.too_late;
-        self.dead += other.dead;
-        self.heartbeats += other.heartbeats;
-    }
+    /// Takes up a state.
+    ///
+    /// # Errors
+    /// A snapshot that does not fit: [`Remedy::Restore`].
+    fn restore(&mut self, snapshot: Self::Snapshot) -> Result<(), StageError>;
 }
 
 /// How a lane judges and cuts.
@@ -156,6 +91,17 @@ pub struct LaneSettings {
     /// Whether records are held until nothing earlier can come (disorder and lateness behind the
     /// newest), and absorbed in the order of their time.
     pub in_order: bool,
+    /// What the end of the log means.
+    pub at_end: AtEnd,
+}
+
+/// What the end of a log means to a lane.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AtEnd {
+    /// Nothing will ever follow: time moves to its end and all sessions close.
+    Close,
+    /// What is there has been read, more may come another time: sessions stay open.
+    Leave,
 }
 
 impl Default for LaneSettings {
@@ -167,6 +113,7 @@ impl Default for LaneSettings {
             batch: 512,
             patience: Duration::from_millis(50),
             in_order: false,
+            at_end: AtEnd::Close,
         }
     }
 }
@@ -212,6 +159,8 @@ pub struct Lane<S, D, G: Stage> {
     work: Work<D, G>,
     inlet: Inlet<Batch<G::Out>>,
     settings: LaneSettings,
+    /// Who may ask for the state, and the number answered last.
+    call: Option<(BarrierCall, u64)>,
 }
 
 /// What a record passes through; apart from the source, which lends the record.
@@ -273,7 +222,15 @@ where
             work,
             inlet,
             settings,
+            call: None,
         }
+    }
+
+    /// The same lane, giving its state when it is called for, and when it stops.
+    pub fn answering(mut self, call: BarrierCall) -> Self {
+        let answered = call.called();
+        self.call = Some((call, answered));
+        self
     }
 
     /// Reads once, and hands over what came of it.
@@ -293,7 +250,7 @@ where
             }
         });
         work.absorb();
-        if matches!(read, Ok(Readiness::Ended)) {
+        if matches!(read, Ok(Readiness::Ended)) && work.settings.at_end == AtEnd::Close {
             work.end();
         }
         connected &= work.hand_over(id, inlet, read_at.unwrap_or_else(|| wall.now()));
@@ -325,7 +282,8 @@ where
         loop {
             match self.step(wall) {
                 Ok(LaneState::Running) => wait = FIRST_RETRY,
-                Ok(over) => return Ok(over),
+                Ok(LaneState::Ended) => return self.last(wall, LaneState::Ended),
+                Ok(LaneState::Disconnected) => return Ok(LaneState::Disconnected),
                 Err(LaneError::Source { lane, error }) if error.remedy() == Remedy::Retry => {
                     names::count(Name::SourceRetries, 1);
                     tracing::warn!(lane = lane.0, %error, ?wait, "trying again");
@@ -335,13 +293,39 @@ where
                 Err(error) => return Err(error),
             }
             if stop() {
-                // What the queue's policy holds back goes out too.
-                return Ok(match self.inlet.flush() {
-                    Ok(()) => LaneState::Running,
-                    Err(_) => LaneState::Disconnected,
-                });
+                return self.last(wall, LaneState::Running);
+            }
+            if let Some((call, answered)) = &mut self.call {
+                let called = call.called();
+                if called > *answered {
+                    *answered = called;
+                    self.answer(called, wall)?;
+                }
             }
         }
+    }
+
+    /// Hands over the state, and what the queue's policy holds back.
+    fn last(&mut self, wall: &dyn WallClock, state: LaneState) -> Result<LaneState, LaneError> {
+        if self.call.is_some() {
+            self.answer(LAST, wall)?;
+        }
+        Ok(match self.inlet.flush() {
+            Ok(()) => state,
+            Err(_) => LaneState::Disconnected,
+        })
+    }
+
+    fn answer(&mut self, number: u64, wall: &dyn WallClock) -> Result<(), LaneError> {
+        let lane = self.id;
+        let state = self.work.state(number);
+        let state = state.map_err(|error| LaneError::Stage { lane, error })?;
+        let covers = OffsetRange::empty(lane, self.work.position);
+        let barrier = Some(Barrier { number, state });
+        // Whoever asked may be gone: the next step finds out.
+        self.work
+            .send(covers, &mut self.inlet, wall.now(), barrier);
+        Ok(())
     }
 
     /// The stage, to look into.
@@ -479,10 +463,10 @@ where
                 return true;
             }
             // Timers at the end of a log: results without records.
-            return self.send(OffsetRange::empty(lane, self.position), inlet, read_at);
+            return self.send(OffsetRange::empty(lane, self.position), inlet, read_at, None);
         };
         self.tell();
-        self.send(OffsetRange { lane, from, to }, inlet, read_at)
+        self.send(OffsetRange { lane, from, to }, inlet, read_at, None)
     }
 
     fn send(
@@ -490,6 +474,7 @@ where
         covers: OffsetRange,
         inlet: &mut Inlet<Batch<G::Out>>,
         read_at: Duration,
+        barrier: Option<Barrier>,
     ) -> bool {
         let fresh = Vec::with_capacity(self.settings.batch);
         inlet
@@ -500,6 +485,7 @@ where
                 aside: std::mem::take(&mut self.aside),
                 counts: std::mem::take(&mut self.counts),
                 read_at,
+                barrier,
             })
             .is_ok()
     }

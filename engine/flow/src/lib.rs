@@ -10,7 +10,8 @@
 //! 6. [`lane`]: the loop of one lane: read, decode, judge, absorb.
 //! 7. [`partition`]: which lane a key belongs to.
 //! 8. [`memory`]: a source and a sink in this process, and a scripted source for tests.
-//! 9. [`checkpoint`]: the state of an epoch's end, on disk or in an object store.
+//! 9. [`barrier`], [`checkpoint`]: the call for the lanes' states; the state of an epoch's end, on
+//!    disk or in an object store.
 //! 10. [`clock`], [`names`], [`secret`]: the one door to the machine's clock, the names of all
 //!     metrics, and where secrets are.
 //!
@@ -18,6 +19,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod barrier;
 pub mod checkpoint;
 pub mod clock;
 pub mod epoch;

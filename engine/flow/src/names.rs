@@ -80,6 +80,8 @@ names! {
     EventToPrediction = "segue_event_to_prediction_seconds", Histogram;
     /// Predictions made (label `recommender`).
     Predictions = "segue_predictions_total", Counter;
+    /// Rounds of measuring, learning and answering.
+    Rounds = "segue_rounds_total", Counter;
     /// Epochs committed.
     Epochs = "segue_epochs_total", Counter;
     /// How far event time has come, in ms since 1970 (label `lane`).

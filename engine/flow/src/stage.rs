@@ -1,6 +1,8 @@
 //! A thread's worth of state.
 
 use segue_listen::Watermark;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::epoch::Epoch;
 use crate::remedy::Remedy;
@@ -17,14 +19,18 @@ pub struct StageError {
     pub remedy: Remedy,
 }
 
+/// What a checkpoint can hold.
+pub trait Kept: Serialize + DeserializeOwned {}
+impl<T: Serialize + DeserializeOwned> Kept for T {}
+
 /// State with one owner. Batches go in and come out; time moves only through `advance`.
 pub trait Stage: Send {
     /// What it takes.
-    type In;
+    type In: Kept + Clone;
     /// What it gives.
     type Out;
     /// Its state in a checkpoint.
-    type Snapshot;
+    type Snapshot: Kept;
 
     /// Takes a batch in order, appending results to `out`.
     ///

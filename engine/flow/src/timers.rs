@@ -105,6 +105,11 @@ impl Timers {
         }
     }
 
+    /// Every armed timer, in no meaningful order: what a checkpoint keeps and [`Timers::arm`] takes.
+    pub fn iter(&self) -> impl Iterator<Item = (EventTime, u32)> + '_ {
+        self.buckets.values().flatten().copied()
+    }
+
     /// How many timers are armed.
     pub const fn len(&self) -> usize {
         self.armed

@@ -8,6 +8,7 @@
 use crate::time::{EventTime, Span};
 
 /// A completion ratio: a number in `[0, 1]`.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, PartialEq, PartialOrd, Debug)]
 pub struct Ratio(f32);
 
@@ -59,6 +60,7 @@ pub fn ratio(heard: Heard) -> Option<Ratio> {
 }
 
 /// How much of a play was heard, where its track's length may not be known (yet).
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Part {
     /// This share of it.

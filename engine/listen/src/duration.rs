@@ -21,6 +21,7 @@ const CLUSTER_WIDTH_SECONDS: u16 = 4;
 const LEAST_SUPPORT: u32 = 3;
 
 /// The recent gaps after one track: 36 bytes.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GapSketch {
     /// Seconds, in order of arrival from `next` on.

@@ -10,6 +10,7 @@ use crate::track::{TrackId, TrackKey};
 pub const HISTORY_LEN: usize = 50;
 
 /// One play in a history: 24 bytes.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Play {
     at: EventTime,
@@ -279,6 +280,15 @@ impl History {
         } else {
             None
         }
+    }
+
+    /// A history of the plays that another one held, in its order: what a checkpoint gives back.
+    pub fn of(plays: impl IntoIterator<Item = Play>) -> Self {
+        let mut history = Self::default();
+        for play in plays {
+            history.append(play);
+        }
+        history
     }
 
     /// The last play.

@@ -39,6 +39,7 @@ impl Default for SessionGap {
 }
 
 /// One session as far as it is known.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Session {
     /// Start of its first play.
@@ -63,6 +64,7 @@ impl Session {
 }
 
 /// What one play did to its listener's sessions.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Placement {
     /// It began a session.

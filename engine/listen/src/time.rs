@@ -3,10 +3,12 @@
 use std::fmt;
 
 /// An instant in event time: milliseconds since 1970-01-01T00:00Z, as the player reported it.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct EventTime(i64);
 
 /// A length of event time in milliseconds. May be negative as a difference.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Span(i64);
 

@@ -5,11 +5,13 @@ use std::fmt;
 
 /// A listener's address in this run. Not an identity: it differs from run to run, and nothing that
 /// decides a result may depend on it.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct UserId(pub u32);
 
 /// A track's dense address in this run, given in order of first sight. Not an identity: initial
 /// vectors, negative samples and tie-breaks come from the [`TrackKey`].
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct TrackId(pub u32);
 
@@ -22,6 +24,7 @@ impl TrackId {
 
 /// A track's identity, the same in every run and on every machine: its MusicBrainz id where the log
 /// has one, else a hash of the normalised artist and title.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TrackKey(pub u128);
 

@@ -7,6 +7,7 @@ use crate::time::{EventTime, Span};
 
 /// A promise about one lane: listens that start before it are late. Only a [`WatermarkClock`] makes
 /// one, and it never goes back.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Watermark(EventTime);
 

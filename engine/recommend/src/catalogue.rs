@@ -6,11 +6,12 @@ use std::cmp::Ordering;
 
 use segue_flow::Remedy;
 use segue_listen::{TrackId, TrackKey};
+use serde::{Deserialize, Serialize};
 
 use crate::recommender::{Admitted, Ask, RecommendError, Scored};
 
 /// The tracks that were admitted, in the order of their dense ids.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Catalogue {
     keys: Vec<TrackKey>,
 }

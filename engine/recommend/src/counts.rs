@@ -3,13 +3,14 @@
 
 use hashbrown::HashMap;
 use segue_listen::TrackId;
+use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Catalogue;
 use crate::recommender::Scored;
 
 /// Play counts, decayed if wished. Exact up to 2^24 plays of one track, where an `f32` stops
 /// counting by ones.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct PlayCounts {
     /// What is left of a play after an epoch, in (0, 1]; 1 forgets nothing.
     decay: f32,
@@ -18,8 +19,10 @@ pub(crate) struct PlayCounts {
     /// Plays of tracks that are not in the catalogue yet.
     waiting: HashMap<TrackId, f32>,
     /// Descending, for ranks; empty when stale.
+    #[serde(skip)]
     sorted: Vec<f32>,
     /// The most played, best first, as many as were ever asked for; empty when stale.
+    #[serde(skip)]
     top: Vec<Scored>,
 }
 

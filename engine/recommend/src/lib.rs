@@ -21,6 +21,7 @@ pub mod centroid;
 pub mod contract;
 mod counts;
 pub mod interval;
+mod kept;
 pub mod ladder;
 pub mod listeners;
 pub mod popularity;

@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use hashbrown::{HashMap, HashSet};
 use segue_listen::{EventTime, Ratio, TrackId, UserId};
+use serde::{Deserialize, Serialize};
 
 use crate::recommender::{Ask, CONTEXT_BLOCK, ContextPlay, Example};
 
@@ -42,7 +43,7 @@ pub enum Arrival {
 }
 
 /// What was known of a play's listener and track before it, for the splits of the evaluation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Facts {
     /// Who.
     pub user: UserId,
@@ -56,7 +57,7 @@ pub struct Facts {
     pub cold_track: bool,
 }
 
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Listener {
     plays: u64,
     /// In order of start; the newest has no ratio.
@@ -67,7 +68,7 @@ struct Listener {
 }
 
 /// All listeners' contexts. One owner.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Listeners {
     listeners: HashMap<UserId, Listener>,
     heard: HashSet<TrackId>,
@@ -199,7 +200,7 @@ impl Listener {
 /// The questions that a run of plays answered, each as it stood before its play, the earlier plays
 /// of the same chunk included. Contexts lie in one table that is used again: at most 99 plays of 24
 /// bytes a question.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Chunk {
     plays: Vec<ContextPlay>,
     contexts: Vec<Range<usize>>,

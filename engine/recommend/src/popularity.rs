@@ -5,6 +5,7 @@ use segue_listen::TrackId;
 
 use crate::catalogue::{Catalogue, check_paired};
 use crate::counts::PlayCounts;
+use crate::kept;
 use crate::recommender::{
     Admitted, Ask, Example, LearnReport, Ranking, RecommendError, Recommender, Scored, Tier,
 };
@@ -116,6 +117,15 @@ impl Recommender for PersonalMostPop {
         self.everybody.learn(examples.iter().map(|e| e.actual));
         Ok(learnt(examples))
     }
+
+    fn snapshot(&self) -> Result<Vec<u8>, RecommendError> {
+        kept::state(self.name(), &(&self.catalogue, &self.everybody))
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), RecommendError> {
+        (self.catalogue, self.everybody) = kept::taken_up(self.name(), state)?;
+        Ok(())
+    }
 }
 
 /// The conservative rank of a track where `scored` are the only ones above 0.
@@ -202,6 +212,15 @@ impl Recommender for MostPopular {
     fn learn(&mut self, _: Epoch, examples: &[Example<'_>]) -> Result<LearnReport, RecommendError> {
         self.counts.learn(examples.iter().map(|e| e.actual));
         Ok(learnt(examples))
+    }
+
+    fn snapshot(&self) -> Result<Vec<u8>, RecommendError> {
+        kept::state(self.name(), &(&self.catalogue, &self.counts))
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), RecommendError> {
+        (self.catalogue, self.counts) = kept::taken_up(self.name(), state)?;
+        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@
 
 use segue_flow::{Epoch, Remedy};
 use segue_listen::{EventTime, Ratio, TrackId, TrackKey, UserId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A context starts anew at every multiple of this many plays of a listener and reaches back one
 /// block more: it holds between 50 and 99 plays (fewer for a new listener). So which plays a model
@@ -15,7 +15,7 @@ use serde::Serialize;
 pub const CONTEXT_BLOCK: u64 = 50;
 
 /// One play of a context, as it was known when the question was asked.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ContextPlay {
     /// Which track.
     pub track: TrackId,
@@ -167,4 +167,29 @@ pub trait Recommender: Send {
         epoch: Epoch,
         examples: &[Example<'_>],
     ) -> Result<LearnReport, RecommendError>;
+
+    /// Its whole state at a barrier, for a checkpoint.
+    ///
+    /// # Errors
+    /// One that cannot be kept says so, and a run with checkpoints then does not begin: nothing
+    /// would be worse than to go on after a crash with a model that has silently forgotten.
+    fn snapshot(&self) -> Result<Vec<u8>, RecommendError> {
+        Err(cannot_be_kept(self.name()))
+    }
+
+    /// Takes up a state.
+    ///
+    /// # Errors
+    /// A state that cannot be read or does not fit: [`Remedy::Restore`].
+    fn restore(&mut self, _state: &[u8]) -> Result<(), RecommendError> {
+        Err(cannot_be_kept(self.name()))
+    }
+}
+
+fn cannot_be_kept(recommender: &'static str) -> RecommendError {
+    RecommendError {
+        recommender,
+        detail: "its state cannot be kept in a checkpoint: run it without checkpoints".to_owned(),
+        remedy: Remedy::Configure,
+    }
 }

@@ -6,9 +6,11 @@
 use hashbrown::HashMap;
 use segue_flow::Epoch;
 use segue_listen::TrackId;
+use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{Catalogue, check_paired};
 use crate::counts::PlayCounts;
+use crate::kept;
 use crate::popularity::{learnt, rank_among};
 use crate::recommender::{
     Admitted, Ask, ContextPlay, Example, LearnReport, Ranking, RecommendError, Recommender, Scored,
@@ -43,11 +45,30 @@ pub struct SequentialRules {
 }
 
 /// The successors of one track.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Row {
     /// The epoch that `weights` are decayed to.
     epoch: Epoch,
+    #[serde(with = "weights")]
     weights: Vec<Scored>,
+}
+
+/// A row's weights in a checkpoint: in an answer a track goes by its key, here by its id.
+mod weights {
+    use segue_listen::TrackId;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::recommender::Scored;
+
+    pub(super) fn serialize<S: Serializer>(weights: &[Scored], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(weights.iter().map(|w| (w.track, w.score)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Scored>, D::Error> {
+        let weights = Vec::<(TrackId, f32)>::deserialize(from)?;
+        let scored = |(track, score)| Scored { track, score };
+        Ok(weights.into_iter().map(scored).collect())
+    }
 }
 
 impl Row {
@@ -201,6 +222,21 @@ impl Recommender for SequentialRules {
         }
         self.everybody.learn(examples.iter().map(|e| e.actual));
         Ok(learnt(examples))
+    }
+
+    fn snapshot(&self) -> Result<Vec<u8>, RecommendError> {
+        // By track: the bytes then do not depend on the order in a hash map.
+        let mut rows: Vec<(&TrackId, &Row)> = self.rows.iter().collect();
+        rows.sort_unstable_by_key(|(track, _)| **track);
+        let state = (&self.catalogue, &self.everybody, rows, self.epoch);
+        kept::state(self.name(), &state)
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), RecommendError> {
+        let rows: Vec<(TrackId, Row)>;
+        (self.catalogue, self.everybody, rows, self.epoch) = kept::taken_up(self.name(), state)?;
+        self.rows = rows.into_iter().collect();
+        Ok(())
     }
 }
 

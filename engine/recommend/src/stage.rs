@@ -15,10 +15,13 @@
 //! and what follows is measured. This file drives; the parts below it do the work.
 
 mod addresses;
+mod checkpoints;
 mod content;
+mod intake;
 mod merge;
 mod parts;
 mod records;
+mod round;
 mod tally;
 mod warm_up;
 
@@ -27,28 +30,28 @@ use std::time::Duration;
 use segue_catalog::newcomers::Arrivals;
 use segue_flow::lane::{AsideReason, Batch};
 use segue_flow::names::{self, Name};
-use segue_flow::queue::Received;
 use segue_flow::{Epoch, LaneId, OffsetRange};
-use segue_listen::completion::Part;
-use segue_listen::{EventTime, Ratio, TrackId, UserId};
-use segue_sessions::{PlayUpdate, Settled, Update, Witness};
+use segue_listen::{EventTime, TrackId, UserId};
+use segue_sessions::{PlayUpdate, Update};
+use serde::{Deserialize, Serialize};
 
-use crate::ladder::{Budget, Ladder};
-use crate::listeners::{Chunk, Listeners, PlayEvent};
+use crate::ladder::Ladder;
+use crate::listeners::{Chunk, Listeners};
 use crate::prequential::Prequential;
 use crate::recommender::Recommender;
 
 pub use content::Content;
-pub use parts::{Curriculum, EncoderLink, EngineError, Parts, RunSummary, StageSettings, Watcher};
+pub use parts::{
+    Checkpointing, Curriculum, EncoderLink, EngineError, Parts, Restored, RunSummary, StageSettings,
+    Watcher,
+};
+pub use checkpoints::lane_part;
 pub use records::{PredictedTrack, Prediction, SessionRecord, Topics};
 pub use tally::{RATIO_BINS, RatioCounts, StreamTally};
 
 use addresses::Addresses;
+use checkpoints::Checkpoints;
 use merge::Merge;
-use tally::Basis;
-
-/// How long the encoder is waited for before new tracks are offered to it again.
-const ENCODER_PATIENCE: Duration = Duration::from_millis(10);
 
 /// The stage.
 pub struct RecommendStage {
@@ -74,7 +77,11 @@ pub struct RecommendStage {
     taught_at: Duration,
     inputs: Vec<OffsetRange>,
     prequential: Option<Prequential>,
+    /// The round of learning that is open: parameters change when it closes.
+    round: Epoch,
+    /// What the sink commits together: one round, or with checkpoints what lies between two of them.
     epoch: Epoch,
+    checkpoints: Option<Checkpoints>,
     records: records::Writer,
     tally: StreamTally,
     predictions: u64,
@@ -82,6 +89,7 @@ pub struct RecommendStage {
 }
 
 /// Whom to answer, after which play.
+#[derive(Serialize, Deserialize)]
 struct Asked {
     user: UserId,
     track: TrackId,
@@ -94,8 +102,6 @@ impl RecommendStage {
     /// # Errors
     /// A sink that cannot begin, a comparison of recommenders that are not there.
     pub fn new(settings: StageSettings, mut parts: Parts) -> Result<Self, EngineError> {
-        let epoch = Epoch(0);
-        parts.sink.begin(epoch)?;
         let dimensions = parts
             .encoder
             .as_ref()
@@ -115,7 +121,9 @@ impl RecommendStage {
             taught_at: Duration::ZERO,
             inputs: Vec::new(),
             prequential: None,
-            epoch,
+            round: Epoch(0),
+            epoch: Epoch(0),
+            checkpoints: parts.checkpointing.take().map(Checkpoints::new),
             records: records::Writer::new(settings.topics.clone(), settings.format),
             tally: StreamTally::default(),
             predictions: 0,
@@ -127,6 +135,12 @@ impl RecommendStage {
             let recommenders = std::mem::take(&mut stage.parts.recommenders);
             stage.set_up_ladder(recommenders)?;
         }
+        match stage.parts.restored.take() {
+            Some(restored) => stage.take_up(restored)?,
+            None if stage.checkpoints.is_some() => stage.check_keepable()?,
+            None => {}
+        }
+        stage.parts.sink.begin(stage.epoch)?;
         Ok(stage)
     }
 
@@ -135,6 +149,13 @@ impl RecommendStage {
     /// # Errors
     /// See [`EngineError`].
     pub fn take(&mut self, batch: Batch<Update>) -> Result<(), EngineError> {
+        match self.before_checkpoint(batch)? {
+            Some(batch) => self.absorb(batch),
+            None => Ok(()),
+        }
+    }
+
+    fn absorb(&mut self, batch: Batch<Update>) -> Result<(), EngineError> {
         self.tally.count(batch.counts);
         for aside in &batch.aside {
             let topic = match aside.reason {
@@ -155,7 +176,7 @@ impl RecommendStage {
                 }
             }
         }
-        if !batch.covers.is_empty() {
+        if !batch.covers.is_empty() && self.checkpoints.is_none() {
             self.inputs.push(batch.covers);
         }
         self.announce()?;
@@ -179,48 +200,12 @@ impl RecommendStage {
         Ok(())
     }
 
-    fn update(
-        &mut self,
-        lane: LaneId,
-        update: Update,
-        read_at: Duration,
-    ) -> Result<(), EngineError> {
-        match update {
-            Update::Listener { slot, name } => self.addresses.announce_listener(lane, slot, name),
-            Update::Track(content) => self.addresses.announce_track(lane, content),
-            Update::Play(play) => self.play(lane, &play, read_at),
-            Update::Correction { slot, settled } => {
-                self.tally.corrected();
-                let user = self.addresses.user(lane, slot)?;
-                let (track, ratio, _) = self.settled(lane, &settled)?;
-                match &mut self.warm_up {
-                    Some(warm_up) => warm_up.correct(user, track, settled.at, ratio),
-                    None => {
-                        self.listeners.correct(user, settled.at, track, ratio);
-                    }
-                }
-                Ok(())
-            }
-            Update::Closed { slot, session } => {
-                self.tally.closed(&session);
-                let name = self.addresses.name_in(lane, slot)?;
-                let sink = &mut *self.parts.sink;
-                self.records.session(sink, name, &session, false)
-            }
-            Update::Retracted { slot, session } => {
-                self.tally.retracted(&session);
-                let name = self.addresses.name_in(lane, slot)?;
-                let sink = &mut *self.parts.sink;
-                self.records.session(sink, name, &session, true)
-            }
-        }
-    }
-
     /// Nothing came for a while: unless runs are to be repeatable, what is waiting is answered now.
     ///
     /// # Errors
     /// See [`EngineError`].
     pub fn idle(&mut self) -> Result<(), EngineError> {
+        self.call_checkpoint();
         let nothing_new = self.waiting.is_empty() && self.inputs.is_empty();
         if self.settings.exact || self.warm_up.is_some() || nothing_new {
             return Ok(());
@@ -233,6 +218,11 @@ impl RecommendStage {
     /// # Errors
     /// See [`EngineError`].
     pub fn finish(mut self) -> Result<RunSummary, EngineError> {
+        if self.checkpoints.is_some() {
+            self.last_checkpoint()?;
+            self.parts.sink.abort(self.epoch)?;
+            return Ok(self.summary());
+        }
         if let Some(merge) = &mut self.merge {
             merge.end();
             self.take_merged()?;
@@ -243,9 +233,13 @@ impl RecommendStage {
         }
         self.barrier()?;
         self.parts.sink.abort(self.epoch)?;
-        Ok(RunSummary {
+        Ok(self.summary())
+    }
+
+    fn summary(self) -> RunSummary {
+        RunSummary {
             stream: self.tally,
-            epochs: self.epoch.0,
+            epochs: self.round.0,
             predictions: self.predictions,
             trained_on: self.settings.train_plays,
             listeners: self.addresses.listeners() as u64,
@@ -256,154 +250,10 @@ impl RecommendStage {
             prequential: self.prequential.map(|p| p.report()),
             losses: self.losses,
             rungs: self.ladder.map_or_else(Vec::new, |ladder| ladder.report()),
-        })
-    }
-
-    fn play(
-        &mut self,
-        lane: LaneId,
-        play: &PlayUpdate,
-        read_at: Duration,
-    ) -> Result<(), EngineError> {
-        let user = self.addresses.user(lane, play.slot)?;
-        let (track, new) = self.addresses.track(lane, play.track)?;
-        if let Some(content) = new {
-            self.newcomers.0.push(content.clone());
-            self.content.sighted(content);
-        }
-        let own = play.played.and_then(|part| self.ratio(track, part));
-        let mut ratio_of_previous = None;
-        if let Some(previous) = &play.previous {
-            let (track, ratio, basis) = self.settled(lane, previous)?;
-            self.parts.durations.note(track, previous.gap);
-            self.tally.settled(basis, ratio);
-            ratio_of_previous = ratio;
-        }
-        self.tally.play(play.at);
-        if play.played.is_some() {
-            self.tally.settled(Basis::Player, own);
-        }
-        self.parts.watcher.progressed(1, play.at);
-        let event = PlayEvent {
-            user,
-            track,
-            at: play.at,
-            opens_session: play.session.plays == 1,
-            own_ratio: own,
-            ratio_of_previous,
-        };
-        if let Some(warm_up) = &mut self.warm_up {
-            warm_up.take(&event);
-            self.listeners.absorb(&event);
-            if self
-                .tally
-                .plays
-                .is_multiple_of(self.settings.epoch.max(1) as u64)
-            {
-                self.parts.durations.publish();
-            }
-            if self.tally.plays >= self.settings.train_plays {
-                // At this very play, wherever the batch was cut.
-                self.teach()?;
-            }
-            return Ok(());
-        }
-        match self.waiting.last_mut() {
-            Some((at, plays)) if *at == read_at => *plays += 1,
-            _ => self.waiting.push((read_at, 1)),
-        }
-        self.chunk.push(&mut self.listeners, &event);
-        if play.newest {
-            self.ask(Asked {
-                user,
-                track,
-                at: play.at,
-            });
-        }
-        if self.chunk.len() >= self.settings.epoch.max(1) {
-            self.barrier()?;
-        }
-        Ok(())
-    }
-
-    /// The listener is to be answered at the barrier, after their newest play.
-    fn ask(&mut self, asked: Asked) {
-        let next = self.asked.len();
-        let place = *self.asked_at.entry(asked.user).or_insert(next);
-        match self.asked.get_mut(place) {
-            Some(held) => *held = asked,
-            None => self.asked.push(asked),
         }
     }
 
-    /// A ratio, by the estimates of the last barrier where no length is stated.
-    fn ratio(&self, track: TrackId, part: Part) -> Option<Ratio> {
-        part.ratio(self.parts.durations.get(track))
-    }
-
-    /// Which play is over, how much of it was heard, and what that rests on.
-    fn settled(
-        &mut self,
-        lane: LaneId,
-        settled: &Settled,
-    ) -> Result<(TrackId, Option<Ratio>, Basis), EngineError> {
-        let (track, _) = self.addresses.track(lane, settled.track)?;
-        let ratio = self.ratio(track, settled.part);
-        let basis = match (settled.witness, settled.part) {
-            (Witness::Player, _) => Basis::PlayerAlready,
-            (Witness::Gap, Part::Ratio(_)) => Basis::StatedLength,
-            (Witness::Gap, Part::Span(_)) => Basis::EstimatedLength,
-        };
-        Ok((track, ratio, basis))
-    }
-
-    /// Hands new tracks to the encoder; never waits.
-    fn announce(&mut self) -> Result<(), EngineError> {
-        let news = std::mem::take(&mut self.newcomers);
-        match &mut self.parts.encoder {
-            Some(encoder) if !news.0.is_empty() => {
-                self.content.announced(news.0.len());
-                encoder
-                    .arrivals
-                    .send(news)
-                    .map_err(|_| EngineError::EncoderGone)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Takes in the vectors that are ready.
-    fn collect(&mut self) -> Result<(), EngineError> {
-        if let Some(encoder) = &mut self.parts.encoder {
-            while let Some(encoded) = encoder.encoded.ready() {
-                self.content.take(encoded);
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until every announced track has been encoded. Both queues are bounded and the encoder
-    /// waits for us too: so what it holds is taken while what we hold is offered.
-    fn collect_all(&mut self) -> Result<(), EngineError> {
-        self.announce()?;
-        let Some(encoder) = &mut self.parts.encoder else {
-            return Ok(());
-        };
-        while self.content.outstanding() > 0 {
-            encoder
-                .arrivals
-                .try_flush()
-                .map_err(|_| EngineError::EncoderGone)?;
-            match encoder.encoded.receive(ENCODER_PATIENCE) {
-                Received::Batch(encoded) => self.content.take(encoded),
-                Received::Nothing => {}
-                Received::Over => return Err(EngineError::EncoderGone),
-            }
-        }
-        Ok(())
-    }
-
-    /// Closes the epoch.
+    /// Closes a round, and where no checkpoint is waited for, the epoch with it.
     fn barrier(&mut self) -> Result<(), EngineError> {
         match self.settings.exact {
             true => self.collect_all()?,
@@ -416,101 +266,25 @@ impl RecommendStage {
         self.measure_and_learn()?;
         self.parts.durations.publish();
         self.answer()?;
-        let inputs = merged(&mut self.inputs);
-        self.parts.sink.commit(self.epoch, &inputs)?;
-        names::count(Name::Epochs, 1);
+        self.round = self.round.next();
+        names::count(Name::Rounds, 1);
         names::gauge(Name::Tracks, self.content.len() as f64);
         names::gauge(Name::Listeners, self.listeners.len() as f64);
+        match self.checkpoints {
+            Some(_) => Ok(()),
+            None => {
+                let inputs = merged(&mut self.inputs);
+                self.commit(&inputs)
+            }
+        }
+    }
+
+    /// What was written becomes visible with the offsets of what it was made from.
+    fn commit(&mut self, inputs: &[OffsetRange]) -> Result<(), EngineError> {
+        self.parts.sink.commit(self.epoch, inputs)?;
+        names::count(Name::Epochs, 1);
         self.epoch = self.epoch.next();
         self.parts.sink.begin(self.epoch)?;
-        Ok(())
-    }
-
-    fn measure_and_learn(&mut self) -> Result<(), EngineError> {
-        if self.chunk.is_empty() {
-            return Ok(());
-        }
-        if let Some(ladder) = &mut self.ladder {
-            let examples = self.chunk.examples();
-            let asks = self.chunk.asks();
-            let mut columns = Vec::new();
-            let unmeasured = &self.settings.unmeasured;
-            for recommender in ladder
-                .recommenders()
-                .filter(|r| is_measured(*r, unmeasured))
-            {
-                let mut ranks = Vec::with_capacity(asks.len());
-                recommender.rank_of(&asks, self.chunk.actual(), &mut ranks)?;
-                for (rank, facts) in ranks.iter_mut().zip(self.chunk.facts()) {
-                    if facts.cold_track {
-                        *rank = None;
-                    }
-                }
-                columns.push(ranks);
-            }
-            if let Some(prequential) = &mut self.prequential {
-                let columns: Vec<&[Option<u32>]> = columns.iter().map(Vec::as_slice).collect();
-                prequential.record(self.chunk.facts(), &columns)?;
-            }
-            for (name, report) in ladder.learn(self.epoch, &examples)? {
-                if let Some(loss) = report.loss {
-                    self.losses.push((name.to_owned(), self.epoch.0, loss));
-                }
-            }
-        }
-        self.chunk.clear();
-        Ok(())
-    }
-
-    fn admit(&mut self) -> Result<(), EngineError> {
-        if let Some(ladder) = &mut self.ladder {
-            let admitted = self.content.to_admit();
-            if !admitted.is_empty() {
-                ladder.admit(&admitted)?;
-            }
-        }
-        self.content.admitted();
-        Ok(())
-    }
-
-    /// Answers every listener of the epoch once, after their newest play.
-    fn answer(&mut self) -> Result<(), EngineError> {
-        let asked = std::mem::take(&mut self.asked);
-        self.asked_at.clear();
-        if let Some(ladder) = &mut self.ladder
-            && self.settings.top > 0
-            && !asked.is_empty()
-        {
-            let asks: Vec<_> = asked
-                .iter()
-                .map(|asked| self.listeners.ask(asked.user))
-                .collect();
-            let mut answers = Vec::with_capacity(asks.len());
-            let clock = &*self.parts.clock;
-            let now = || clock.now();
-            let budget = match self.settings.answer_within {
-                Some(limit) if !self.settings.exact => Budget::Within { limit, now: &now },
-                _ => Budget::Unlimited,
-            };
-            ladder.recommend(&asks, self.settings.top, &budget, &mut answers)?;
-            for (asked, answer) in asked.iter().zip(&answers) {
-                let user = self.addresses.name(asked.user);
-                let tracks = self.content.described(&answer.ranking);
-                let key = self.content.key(asked.track);
-                let by = (answer.recommender, answer.tier);
-                let prediction = Prediction::new(user, key, asked.at, self.epoch, by);
-                self.records
-                    .prediction(&mut *self.parts.sink, prediction, tracks)?;
-                names::count_for(Name::Predictions, "recommender", answer.recommender, 1);
-            }
-            self.predictions += answers.len() as u64;
-        }
-        let now = self.parts.clock.now();
-        for (read_at, plays) in self.waiting.drain(..) {
-            let latency = now.saturating_sub(read_at.max(self.taught_at));
-            names::observe(Name::EventToPrediction, latency);
-            self.parts.watcher.answered(latency, plays);
-        }
         Ok(())
     }
 

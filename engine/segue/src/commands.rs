@@ -1,5 +1,6 @@
 //! What people type.
 
+pub mod checkpoint;
 pub mod config;
 #[cfg(feature = "torch")]
 pub mod demo;
@@ -46,6 +47,8 @@ enum Command {
     Replay(replay::ReplayCommand),
     /// Write a simulated listening log to a file.
     Simulate(simulate::Simulate),
+    /// List, inspect or verify the checkpoints that a run can go on from.
+    Checkpoint(checkpoint::CheckpointCommand),
     /// Show or check the configuration.
     Config(config::ConfigCommand),
     /// Say which device the models will use, and why.
@@ -66,6 +69,7 @@ impl Cli {
             Command::Run(command) => command.run(&config),
             Command::Replay(command) => command.run(&config),
             Command::Simulate(command) => command.run(&config),
+            Command::Checkpoint(command) => command.run(&config),
             Command::Config(command) => command.run(&config),
             #[cfg(feature = "torch")]
             Command::Device(command) => command.run(&config),

@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use figment::Figment;
 use figment::providers::{Env, Format as _, Toml};
-use segue_flow::lane::LaneSettings;
+use segue_flow::checkpoint::CheckpointSettings;
+use segue_flow::lane::{AtEnd, LaneSettings};
 use segue_listen::wire::Format;
 use segue_listen::{SessionGap, Span};
 use segue_recommend::prequential::PrequentialSettings;
@@ -40,6 +41,8 @@ pub struct Config {
     pub merge: MergeSettings,
     /// The recall index.
     pub recall: segue_recall::Settings,
+    /// Checkpoints of `segue run`.
+    pub checkpoint: CheckpointSettings,
     /// The embedded log.
     pub log: segue_log::Settings,
     /// Kafka.
@@ -220,6 +223,7 @@ impl Config {
             batch: self.stream.batch,
             patience: self.stream.patience,
             in_order: self.recommend.exact,
+            at_end: AtEnd::Close,
         }
     }
 

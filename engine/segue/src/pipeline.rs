@@ -24,7 +24,8 @@ use segue_flow::{LaneId, Sink, Source};
 use segue_listen::wire::Format;
 use segue_recommend::recommender::Recommender;
 use segue_recommend::stage::{
-    Curriculum, EncoderLink, Parts, RecommendStage, RunSummary, StageSettings, Watcher,
+    Checkpointing, Curriculum, EncoderLink, Parts, RecommendStage, Restored, RunSummary,
+    StageSettings, Watcher, lane_part,
 };
 use segue_sessions::{ListenDecoder, ListeningStage, SessionSettings, Update};
 
@@ -57,6 +58,10 @@ pub struct Pipeline {
     pub encoder: Option<(Box<dyn Encoder>, usize)>,
     /// Is told how it goes.
     pub watcher: Box<dyn Watcher>,
+    /// Takes checkpoints; the lanes are asked by its call.
+    pub checkpointing: Option<Checkpointing>,
+    /// The checkpoint to go on from.
+    pub restored: Option<Restored>,
     /// For latencies.
     pub clock: Arc<dyn WallClock>,
     /// Set by whoever wants the lanes to stop reading: what was read is worked off. Set by a run
@@ -68,23 +73,18 @@ pub struct Pipeline {
 ///
 /// # Errors
 /// The first error of any thread, with the room it came from. The others are stopped.
-pub fn run(pipeline: Pipeline) -> Result<RunSummary> {
-    let Pipeline {
-        sources,
-        sink,
-        lane,
-        sessions,
-        format,
-        stage,
-        clock,
-        stop,
-        ..
-    } = pipeline;
+pub fn run(mut pipeline: Pipeline) -> Result<RunSummary> {
+    let sources = std::mem::take(&mut pipeline.sources);
+    let (sessions, format) = (pipeline.sessions, pipeline.format);
+    let (clock, stop) = (pipeline.clock.clone(), pipeline.stop.clone());
     let lanes = u32::try_from(sources.len()).context("too many lanes")?;
-    let stage = StageSettings { lanes, ..stage };
+    let stage = StageSettings {
+        lanes,
+        ..pipeline.stage
+    };
     let lane = LaneSettings {
         in_order: stage.exact,
-        ..lane
+        ..pipeline.lane
     };
     let (inlet, outlet) = queue("lanes", LANE_QUEUE, WhenFull::Block, clock.clone());
 
@@ -93,7 +93,16 @@ pub fn run(pipeline: Pipeline) -> Result<RunSummary> {
         for (id, source) in (0u32..).map(LaneId).zip(sources) {
             let decoder = ListenDecoder::new(id, lanes, format);
             let listening = ListeningStage::new(sessions);
-            let lane = Lane::new(id, source, decoder, listening, inlet.another(), lane);
+            let mut lane = Lane::new(id, source, decoder, listening, inlet.another(), lane);
+            if let Some(restored) = &mut pipeline.restored {
+                let part = lane_part(id);
+                let state = restored.parts.remove(&part);
+                let state = state.with_context(|| format!("the checkpoint has no part {part}"))?;
+                lane.restore(&state)?;
+            }
+            if let Some(checkpointing) = &pipeline.checkpointing {
+                lane = lane.answering(checkpointing.call.clone());
+            }
             let (clock, stop) = (clock.clone(), stop.clone());
             workers.push(
                 std::thread::Builder::new()
@@ -131,9 +140,11 @@ pub fn run(pipeline: Pipeline) -> Result<RunSummary> {
             recommenders: pipeline.recommenders,
             curriculum: pipeline.curriculum,
             encoder,
+            checkpointing: pipeline.checkpointing,
+            restored: pipeline.restored,
             directory: Arc::new(Directory::default()),
             durations: DurationEstimates::default(),
-            sink,
+            sink: pipeline.sink,
             watcher: pipeline.watcher,
             clock: clock.clone(),
         };

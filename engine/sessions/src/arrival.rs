@@ -1,9 +1,10 @@
 //! A play as the stage takes it: addresses instead of names.
 
 use segue_listen::{EventTime, Span, TrackId};
+use serde::{Deserialize, Serialize};
 
 /// One play in a lane's batch.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Arrival {
     /// The listener's slot in this lane.
     pub slot: u32,

@@ -9,13 +9,15 @@ use std::cmp::Ordering;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use segue_catalog::content::TrackContent;
-use segue_flow::RawRecord;
 use segue_flow::epoch::LaneId;
 use segue_flow::lane::{Decode, Decoded};
 use segue_flow::names::{self, Name};
 use segue_flow::partition::partition_of;
+use segue_flow::stage::StageError;
+use segue_flow::{RawRecord, Remedy};
 use segue_listen::wire::{self, Format};
 use segue_listen::{ListenRef, TrackId, TrackKey};
+use serde::{Deserialize, Serialize};
 
 use crate::arrival::Arrival;
 use crate::update::Update;
@@ -110,9 +112,17 @@ impl ListenDecoder {
     }
 }
 
+/// What a lane's addresses stand for, each list in the order of the addresses.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Names {
+    listeners: Vec<Box<str>>,
+    tracks: Vec<TrackKey>,
+}
+
 impl Decode for ListenDecoder {
     type Item = Arrival;
     type News = Update;
+    type Snapshot = Names;
 
     fn decode(&mut self, record: &RawRecord<'_>) -> Result<Decoded<Arrival>, String> {
         let Some(value) = record.value else {
@@ -152,6 +162,35 @@ impl Decode for ListenDecoder {
         one.tie
             .cmp(&other.tie)
             .then_with(|| name(one).cmp(&name(other)))
+    }
+
+    fn snapshot(&self) -> Names {
+        let mut tracks = vec![TrackKey::default(); self.tracks.len()];
+        for (key, track) in &self.tracks {
+            if let Some(place) = tracks.get_mut(track.row()) {
+                *place = *key;
+            }
+        }
+        Names {
+            listeners: self.listeners.clone(),
+            tracks,
+        }
+    }
+
+    fn restore(&mut self, names: Names) -> Result<(), StageError> {
+        let slots = names.listeners.iter().cloned().zip(0..);
+        self.slots = slots.collect();
+        self.tracks = names.tracks.iter().copied().zip((0..).map(TrackId)).collect();
+        if self.slots.len() != names.listeners.len() || self.tracks.len() != names.tracks.len() {
+            return Err(StageError {
+                stage: "decoder",
+                detail: format!("lane {}: a listener or track has two addresses", self.lane.0),
+                remedy: Remedy::Restore,
+            });
+        }
+        self.listeners = names.listeners;
+        self.news.clear();
+        Ok(())
     }
 }
 

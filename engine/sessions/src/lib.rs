@@ -12,6 +12,7 @@
 pub mod arrival;
 pub mod decoder;
 mod pages;
+mod snapshot;
 pub mod stage;
 pub mod update;
 

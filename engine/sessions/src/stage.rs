@@ -15,6 +15,7 @@ use segue_listen::{EventTime, History, Play, SessionGap, Sessions, Span, Waterma
 
 use crate::arrival::Arrival;
 use crate::pages;
+use crate::snapshot::ListeningState;
 use crate::update::{PlayUpdate, Settled, Update, Witness};
 
 /// The rules.
@@ -34,14 +35,14 @@ const AHEAD: usize = 32;
 /// cache; the plays themselves follow.
 #[derive(Default)]
 #[repr(C, align(64))]
-struct Slot {
-    sessions: Sessions,
+pub(crate) struct Slot {
+    pub(crate) sessions: Sessions,
     /// Whether a timer is armed for this slot.
-    armed: bool,
-    history: History,
+    pub(crate) armed: bool,
+    pub(crate) history: History,
     /// Plays that the history has forgotten and that a duplicate of could still come: empty unless
     /// somebody plays more than a history's length within the lateness.
-    forgotten: Vec<(EventTime, u32)>,
+    pub(crate) forgotten: Vec<(EventTime, u32)>,
 }
 
 impl Slot {
@@ -108,10 +109,10 @@ impl Slot {
 /// The listening stage of one lane.
 pub struct ListeningStage {
     settings: SessionSettings,
-    slots: Vec<Slot>,
-    timers: Timers,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) timers: Timers,
     /// Before it nothing can arrive any more: the watermark less the lateness.
-    horizon: EventTime,
+    pub(crate) horizon: EventTime,
     tallies: Tallies,
 }
 
@@ -263,7 +264,7 @@ fn settle(history: &mut History, index: usize, gap: SessionGap) -> Option<Settle
 impl Stage for ListeningStage {
     type In = Arrival;
     type Out = Update;
-    type Snapshot = ();
+    type Snapshot = ListeningState;
 
     fn absorb(&mut self, batch: &[Arrival], out: &mut Vec<Update>) -> Result<(), StageError> {
         for plays in batch.chunks(AHEAD) {
@@ -307,10 +308,12 @@ impl Stage for ListeningStage {
         Ok(())
     }
 
-    fn snapshot(&self, _: Epoch) {}
+    fn snapshot(&self, _: Epoch) -> ListeningState {
+        self.state()
+    }
 
-    fn restore(&mut self, (): ()) -> Result<(), StageError> {
-        Ok(())
+    fn restore(&mut self, state: ListeningState) -> Result<(), StageError> {
+        self.take_up(state)
     }
 }
 

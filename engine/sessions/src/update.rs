@@ -8,9 +8,10 @@ use segue_catalog::content::TrackContent;
 use segue_listen::completion::Part;
 use segue_listen::session::{Placement, Session};
 use segue_listen::{EventTime, Span, TrackId};
+use serde::{Deserialize, Serialize};
 
 /// One thing that happened, in the order of the lane's log.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Update {
     /// A listener is seen for the first time by this lane.
     Listener {
@@ -47,7 +48,7 @@ pub enum Update {
 }
 
 /// One play and what it did.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct PlayUpdate {
     /// The listener.
     pub slot: u32,
@@ -69,7 +70,7 @@ pub struct PlayUpdate {
 }
 
 /// A play that is over: only the next one of the session tells how much of it was heard.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Settled {
     /// Its track.
     pub track: TrackId,
@@ -84,7 +85,7 @@ pub struct Settled {
 }
 
 /// What it rests on that a track was heard for so long.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Witness {
     /// The player's own figure.
     Player,

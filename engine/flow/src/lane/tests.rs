@@ -14,6 +14,7 @@ struct Seconds;
 impl Decode for Seconds {
     type Item = i64;
     type News = i64;
+    type Snapshot = u32;
     fn decode(&mut self, record: &RawRecord<'_>) -> Result<Decoded<i64>, String> {
         let text = std::str::from_utf8(record.value.unwrap_or_default()).unwrap();
         let at = |s: &str| {
@@ -29,6 +30,13 @@ impl Decode for Seconds {
     fn announce(&mut self, _: &mut Vec<i64>) {}
     fn order(&self, one: &i64, other: &i64) -> Ordering {
         one.cmp(other)
+    }
+    fn snapshot(&self) -> u32 {
+        7
+    }
+    fn restore(&mut self, seven: u32) -> Result<(), StageError> {
+        assert_eq!(seven, 7);
+        Ok(())
     }
 }
 
@@ -67,6 +75,7 @@ fn run_as(script: Vec<Line>, batch: usize, in_order: bool) -> (Vec<i64>, Vec<Asi
         batch,
         patience: Duration::ZERO,
         in_order,
+        at_end: AtEnd::Close,
     };
     let source = ScriptedSource::new(script);
     let mut lane = Lane::new(LaneId(3), source, Seconds, Echo, inlet, settings);
@@ -188,4 +197,66 @@ fn a_receiver_that_goes_is_how_shutdown_looks() {
         lane.run(&*wall, &|| false).unwrap(),
         LaneState::Disconnected
     );
+}
+
+/// Runs the script with a barrier after every record, and again from each of them.
+#[test]
+fn a_lane_goes_on_from_any_of_its_states() {
+    let values = ["100", "105", "131", "200", "190", "x", "h300", "235", "310"];
+    for in_order in [false, true] {
+        let script: Vec<Line> = values.iter().flat_map(|v| [record(v), Line::Pause]).collect();
+        let (whole, _, _) = run_as(script.clone(), 1_000, in_order);
+        let settings = LaneSettings {
+            disorder: Span::from_seconds(10),
+            lateness: Span::from_seconds(60),
+            tick: Span::from_seconds(30),
+            in_order,
+            ..LaneSettings::default()
+        };
+        let lane = |inlet| {
+            let source = ScriptedSource::new(script.clone());
+            Lane::new(LaneId(3), source, Seconds, Echo, inlet, settings)
+        };
+        let wall = Arc::new(MachineClock::start());
+        let call = BarrierCall::default();
+        let (inlet, outlet) = queue("test", 1_000, WhenFull::Block, wall.clone());
+        let mut first = lane(inlet).answering(call.clone());
+        let calling = || {
+            call.call();
+            false
+        };
+        assert_eq!(first.run(&*wall, &calling).unwrap(), LaneState::Ended);
+        drop(first);
+        let mut before: Vec<i64> = Vec::new();
+        let mut states = 0;
+        while let Some(batch) = outlet.next() {
+            before.extend(&batch.outputs);
+            let Some(barrier) = batch.barrier.filter(|b| b.number != LAST) else {
+                continue;
+            };
+            states += 1;
+            let (inlet, again) = queue("test", 1_000, WhenFull::Block, wall.clone());
+            let mut second = lane(inlet);
+            second.restore(&barrier.state).unwrap();
+            assert_eq!(second.run(&*wall, &|| false).unwrap(), LaneState::Ended);
+            drop(second);
+            let mut outputs = before.clone();
+            while let Some(batch) = again.next() {
+                outputs.extend(&batch.outputs);
+            }
+            assert_eq!(outputs, whole, "from offset {}", batch.covers.to.0);
+        }
+        assert!(states >= values.len());
+    }
+}
+
+#[test]
+fn a_state_that_is_none_is_refused() {
+    let wall = Arc::new(MachineClock::start());
+    let (inlet, _outlet) = queue("test", 1, WhenFull::Block, wall);
+    let source = ScriptedSource::new(vec![]);
+    let mut lane = Lane::new(LaneId(2), source, Seconds, Echo, inlet, LaneSettings::default());
+    let error = lane.restore(b"rubbish").unwrap_err();
+    assert_eq!(error.remedy, Remedy::Restore);
+    assert!(error.to_string().contains("lane 2"), "{error}");
 }

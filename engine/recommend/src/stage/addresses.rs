@@ -8,26 +8,30 @@ use segue_catalog::content::TrackContent;
 use segue_catalog::directory::{Directory, Sighting};
 use segue_flow::LaneId;
 use segue_listen::{TrackId, TrackKey, UserId};
+use serde::{Deserialize, Serialize};
 
 use super::EngineError;
 
 /// What one lane has announced, by its own addresses.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct LaneAddresses {
     listeners: Vec<Listener>,
     tracks: Vec<Track>,
 }
 
+#[derive(Serialize, Deserialize)]
 struct Listener {
     name: Box<str>,
     user: Option<UserId>,
 }
 
+#[derive(Serialize, Deserialize)]
 struct Track {
     key: TrackKey,
     state: TrackState,
 }
 
+#[derive(Serialize, Deserialize)]
 enum TrackState {
     /// Announced, and nobody was told to have played it yet.
     Announced(Box<TrackContent>),
@@ -35,11 +39,14 @@ enum TrackState {
 }
 
 /// All lanes' addresses. One owner.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Addresses {
     lanes: Vec<LaneAddresses>,
-    users: HashMap<Box<str>, UserId>,
     /// Names by [`UserId`].
     names: Vec<Box<str>>,
+    #[serde(skip)]
+    users: HashMap<Box<str>, UserId>,
+    #[serde(skip)]
     directory: Arc<Directory>,
 }
 
@@ -52,6 +59,21 @@ impl Addresses {
             names: Vec::new(),
             directory,
         }
+    }
+
+    /// Goes on from a checkpoint: what is derived is derived again. `keys` are those of all tracks, in
+    /// the order of their ids.
+    pub(super) fn restored(
+        mut self,
+        directory: Arc<Directory>,
+        keys: impl Iterator<Item = TrackKey>,
+    ) -> Result<Self, EngineError> {
+        for key in keys {
+            directory.sight(key)?;
+        }
+        self.users = self.names.iter().cloned().zip((0..).map(UserId)).collect();
+        self.directory = directory;
+        Ok(self)
     }
 
     /// How many listeners have played.

@@ -4,12 +4,13 @@
 use segue_catalog::content::TrackContent;
 use segue_catalog::newcomers::Encoded;
 use segue_listen::{TrackId, TrackKey};
+use serde::{Deserialize, Serialize};
 
 use super::records::PredictedTrack;
 use crate::recommender::{Admitted, Ranking};
 
 /// All tracks seen so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Content {
     dimensions: usize,
     /// By dense id; ids come without gaps.
@@ -21,9 +22,11 @@ pub struct Content {
     admitted: usize,
     /// Tracks that were admitted without a vector and have one now.
     enriched: Vec<TrackId>,
+    /// Tracks that the encoder has been given and has not given back.
     outstanding: usize,
     encoded: u64,
-    failed: u64,
+    /// Tracks that could not be encoded.
+    failed: Vec<TrackId>,
 }
 
 impl Content {
@@ -57,7 +60,7 @@ impl Content {
 
     /// Tracks that could not be encoded.
     pub const fn failed(&self) -> u64 {
-        self.failed
+        self.failed.len() as u64
     }
 
     /// Every known track, as recommenders take them in.
@@ -68,6 +71,11 @@ impl Content {
     /// A track's content.
     pub fn track(&self, track: TrackId) -> Option<&TrackContent> {
         self.tracks.get(track.row())
+    }
+
+    /// All keys, in the order of ids.
+    pub(super) fn keys(&self) -> impl Iterator<Item = TrackKey> + '_ {
+        self.tracks.iter().map(|content| content.key)
     }
 
     pub(super) fn key(&self, track: TrackId) -> Option<TrackKey> {
@@ -92,6 +100,15 @@ impl Content {
         self.rows.resize(self.tracks.len() * self.dimensions, 0.0);
     }
 
+    /// What the encoder is to be given again after a restart: it had not answered.
+    pub(super) fn unanswered(&mut self) -> Vec<TrackContent> {
+        self.outstanding = 0;
+        let waits = |track: &&TrackContent| {
+            self.vector(track.track).is_none() && !self.failed.contains(&track.track)
+        };
+        self.tracks.iter().filter(waits).cloned().collect()
+    }
+
     pub(super) fn announced(&mut self, tracks: usize) {
         self.outstanding += tracks;
     }
@@ -103,8 +120,8 @@ impl Content {
     pub(super) fn take(&mut self, encoded: Encoded) {
         self.outstanding = self.outstanding.saturating_sub(encoded.len());
         self.encoded += encoded.tracks.len() as u64;
-        self.failed += encoded.failed.len() as u64;
         for (track, why) in &encoded.failed {
+            self.failed.push(*track);
             tracing::warn!(track = track.0, %why, "a track goes on without a vector");
         }
         let dimensions = self.dimensions.max(1);

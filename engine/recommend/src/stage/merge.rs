@@ -12,6 +12,7 @@ use std::time::Duration;
 use segue_flow::LaneId;
 use segue_listen::Watermark;
 use segue_sessions::{PlayUpdate, Update};
+use serde::{Deserialize, Serialize};
 
 /// An update, where it comes from, and when its batch was read.
 #[derive(Debug)]
@@ -21,14 +22,16 @@ pub(super) struct Merged {
     pub read_at: Duration,
 }
 
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Waiting {
+    /// With the time at which each was read, which means nothing to another process.
     updates: VecDeque<(Duration, Update)>,
     /// Nothing before it is still to come.
     complete: Option<Watermark>,
 }
 
 /// The lanes' updates that wait for each other.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Merge {
     lanes: Vec<Waiting>,
 }

@@ -1,14 +1,17 @@
 //! What the stage is made of: settings, components, errors, and what comes of a run.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use segue_catalog::directory::{CatalogueFull, Directory};
 use segue_catalog::durations::DurationEstimates;
 use segue_catalog::newcomers::{Arrivals, Encoded};
+use segue_flow::barrier::BarrierCall;
+use segue_flow::checkpoint::{CheckpointError, CheckpointStore};
 use segue_flow::clock::WallClock;
 use segue_flow::queue::{Inlet, Outlet};
-use segue_flow::{Sink, SinkError};
+use segue_flow::{Epoch, Offset, Sink, SinkError};
 use segue_listen::EventTime;
 use segue_listen::wire::Format;
 use serde::Serialize;
@@ -91,6 +94,31 @@ impl Watcher for () {
     fn teaching(&mut self, _: bool) {}
 }
 
+/// How checkpoints are taken.
+pub struct Checkpointing {
+    /// Where they go.
+    pub store: CheckpointStore,
+    /// How the lanes are asked for their states.
+    pub call: BarrierCall,
+    /// From one to the next, by the machine's clock: how much is read again after a crash, and how
+    /// long results wait to become visible to transactional readers.
+    pub every: Duration,
+    /// The topic whose partitions the lanes read.
+    pub topic: String,
+    /// Settings that may not change between a checkpoint and its restoration, by key.
+    pub fixed: BTreeMap<String, String>,
+}
+
+/// A checkpoint's content.
+pub struct Restored {
+    /// The epoch that it closed.
+    pub epoch: Epoch,
+    /// Where each lane stood.
+    pub positions: Vec<Offset>,
+    /// Its parts by name.
+    pub parts: BTreeMap<String, Vec<u8>>,
+}
+
 /// What does the work.
 pub struct Parts {
     /// Rank tracks, from the dearest to the cheapest: the ladder. With a curriculum, it brings its
@@ -102,6 +130,10 @@ pub struct Parts {
     pub encoder: Option<EncoderLink>,
     /// Gives tracks their ids; others may look them up.
     pub directory: Arc<Directory>,
+    /// Takes checkpoints: results and input offsets are then committed with one, and only so.
+    pub checkpointing: Option<Checkpointing>,
+    /// The state to go on from.
+    pub restored: Option<Restored>,
     /// Owns the estimated durations.
     pub durations: DurationEstimates,
     /// Where records go.
@@ -138,6 +170,17 @@ pub enum EngineError {
     /// More tracks than can be numbered.
     #[error(transparent)]
     Full(#[from] CatalogueFull),
+    /// A checkpoint cannot be taken or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A checkpoint does not fit: another version, a part that is missing or torn.
+    #[error("the checkpoint of epoch {epoch} cannot be restored: {detail}")]
+    Restore {
+        /// The epoch.
+        epoch: u64,
+        /// Which part, and what is wrong with it.
+        detail: String,
+    },
     /// The encoder's thread is gone.
     #[error("the encoder has stopped: see the log for its last error")]
     EncoderGone,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use segue_flow::lane::Counts;
 use segue_listen::session::Session;
 use segue_listen::{EventTime, Ratio};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Bins of the completion-ratio histogram: 5 % each.
 pub const RATIO_BINS: usize = 20;
@@ -24,7 +24,7 @@ pub(super) enum Basis {
 }
 
 /// Counts of completion ratios.
-#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct RatioCounts {
     /// By ratio, in bins of a twentieth over `[0, 1]`.
     pub bins: [u64; RATIO_BINS],
@@ -41,7 +41,7 @@ pub struct RatioCounts {
 }
 
 /// Counts over a run.
-#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct StreamTally {
     /// Records read.
     pub records: u64,
@@ -71,8 +71,8 @@ pub struct StreamTally {
     pub first_ms: Option<i64>,
     /// The latest event time seen, ms since 1970.
     pub last_ms: Option<i64>,
-    #[serde(skip)]
-    items: u64,
+    /// Plays that the lanes let in, duplicates among them.
+    pub items: u64,
 }
 
 impl StreamTally {

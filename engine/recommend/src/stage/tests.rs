@@ -154,6 +154,8 @@ fn stage(lanes: u32, encoder: Option<EncoderLink>) -> (RecommendStage, Committed
         recommenders: Vec::new(),
         curriculum: Some(Box::new(Counting)),
         encoder,
+        checkpointing: None,
+        restored: None,
         directory: Arc::new(Directory::default()),
         durations: DurationEstimates::default(),
         sink: Box::new(Keep {

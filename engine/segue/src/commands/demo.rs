@@ -19,6 +19,7 @@ use crate::models::{self, Models, Taught};
 use crate::pipeline::{self, Pipeline};
 use crate::report::data::{Phase, Throughput};
 use crate::report::distributions::{Completion, Latency};
+use crate::report::figures::count;
 use crate::report::{Report, html, json, terminal};
 use crate::shutdown;
 use crate::watch::{RunWatcher, Seen};
@@ -168,6 +169,8 @@ fn run(
         recommenders: Vec::new(),
         curriculum: Some(curriculum),
         encoder: Some((encoder, batch)),
+        checkpointing: None,
+        restored: None,
         watcher: Box::new(watcher),
         clock,
         // Who stops the demo stops the replay; the lanes then read what it left and end.
@@ -235,14 +238,10 @@ impl About {
         fill_distributions(&mut report, summary);
         let teaching = seen.teaching.unwrap_or((took, took));
         report.phases = phases(summary, taught, read_in, teaching, took);
-        report.throughput = vec![Throughput {
-            phase: "stream".to_owned(),
-            unit: "plays".to_owned(),
-            points: seen.throughput.clone(),
-        }];
+        report.throughput = throughput(summary, seen, (read_in, teaching, took));
         report.curves = taught.curves(&summary.losses);
-        report.adapters = taught.adapters.clone();
-        report.notes = notes(summary, &self.examples);
+        report.adapters = taught.adapters();
+        report.notes = notes(summary, taught, &self.examples);
         report
     }
 }
@@ -277,6 +276,37 @@ fn fill_distributions(report: &mut Report, summary: &RunSummary) {
     report.completion = Completion::of(&stream.ratios, stream.plays);
 }
 
+const TRAINING_PART: &str = "replay, sessions, encoding: the training part";
+const THE_REST: &str = "predict, measure, learn: the rest";
+
+/// How far the two streaming phases had come, each counted from its own beginning to its end.
+fn throughput(
+    summary: &RunSummary,
+    seen: &Seen,
+    (read_in, (begun, ended), took): (f64, (f64, f64), f64),
+) -> Vec<Throughput> {
+    let all = summary.stream.plays;
+    let trained = summary.trained_on.min(all);
+    let phase = |name: &str, (from, to): (f64, f64), (before, after): (u64, u64)| {
+        let within = |&(at, plays): &(f64, u64)| {
+            (at > from && at < to && (before..=after).contains(&plays))
+                .then(|| (at - from, plays - before))
+        };
+        let mut points = vec![(0.0, 0)];
+        points.extend(seen.throughput.iter().filter_map(within));
+        points.push(((to - from).max(0.0), after - before));
+        Throughput {
+            phase: name.to_owned(),
+            unit: "plays".to_owned(),
+            points,
+        }
+    };
+    vec![
+        phase(TRAINING_PART, (read_in, begun), (0, trained)),
+        phase(THE_REST, (ended, took), (trained, all)),
+    ]
+}
+
 fn phases(
     summary: &RunSummary,
     taught: &Taught,
@@ -298,7 +328,7 @@ fn phases(
             plays(summary.stream.records),
         ),
         phase(
-            "replay, sessions, encoding: the training part",
+            TRAINING_PART,
             begun - read_in,
             plays(trained),
         ),
@@ -306,21 +336,40 @@ fn phases(
     phases.extend(taught.phases.iter().cloned());
     let measured = summary.stream.plays.saturating_sub(trained);
     phases.push(phase(
-        "predict, measure, learn: the rest",
+        THE_REST,
         took - ended,
         plays(measured),
     ));
     phases
 }
 
-fn notes(summary: &RunSummary, rejected: &[String]) -> Vec<String> {
+fn notes(summary: &RunSummary, taught: &Taught, rejected: &[String]) -> Vec<String> {
+    let new = summary.tracks.saturating_sub(taught.tracks);
+    let cold = summary
+        .prequential
+        .as_ref()
+        .and_then(|report| report.recommenders.first())
+        .map_or(0, |one| one.parts.cold_tracks.events);
     let mut notes = vec![
-        "Event to prediction is measured at full replay speed: it holds the time that a play waits \
-         for its epoch to fill, not only the time that an answer takes."
-            .to_owned(),
+        format!(
+            "Models were trained on the first {} plays and the {} tracks that were there by then; \
+             {} more came after the split, each in the catalogue from the epoch of its first play \
+             on. A play of a track that nobody has played before is a miss for everyone: {} were.",
+            count(summary.trained_on),
+            count(taught.tracks),
+            count(new),
+            count(cold),
+        ),
         "Every play is ranked in the full catalogue before anything is learnt from it; ties rank \
-         last; what a listener has played is not masked. A track that nobody has played before is \
-         a miss for everyone."
+         last; what a listener has played is not masked."
+            .to_owned(),
+        "e4srec-frozen stays as training left it. e4srec-state has the same parameters, and counts \
+         plays and remembers each listener's as e4srec-online does: what online is ahead of it is \
+         learnt, the rest of its lead over frozen is only known."
+            .to_owned(),
+        "The log is replayed as fast as it is taken in, so latency from event to prediction is \
+         queueing: the time a play waits for those before it and for its epoch to fill. It says \
+         nothing of a stream at the pace of life."
             .to_owned(),
     ];
     if summary.stream.ratios.by_estimated_length > 0 {

@@ -1,25 +1,36 @@
 //! `segue run`: a topic in, sessions and predictions out, in Kafka or the embedded log.
 
+use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use segue_flow::barrier::BarrierCall;
+use segue_flow::checkpoint::CheckpointStore;
 use segue_flow::clock::MachineClock;
-use segue_flow::{Sink, Source};
+use segue_flow::lane::{AtEnd, LaneSettings};
+use segue_flow::{Offset, Sink, Source};
+use segue_listen::EventTime;
 use segue_log::Log;
 use segue_recommend::popularity::{MostPopular, PersonalMostPop};
 use segue_recommend::recommender::Recommender;
 use segue_recommend::rules::SequentialRules;
-use segue_recommend::stage::RunSummary;
+use segue_recommend::stage::{Checkpointing, Restored, RunSummary};
 
 use crate::config::Config;
 use crate::http::{self, Phase};
 use crate::pipeline::{self, Pipeline};
+use crate::recovery;
 use crate::shutdown;
 use crate::watch::RunWatcher;
 
 /// Successors that sequential rules remember per track.
 const SUCCESSORS: usize = 100;
+
+/// The name under which the embedded log keeps what a run has committed.
+const WRITER: &str = "segue-run";
 
 /// Where records come from and go to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -31,8 +42,50 @@ pub enum Backend {
     Log,
 }
 
-/// A source per lane, and the sink.
-type Ends = (Vec<Box<dyn Source>>, Box<dyn Sink>);
+/// Where reading begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum From {
+    /// Where the last run left off, by its checkpoint; at the first record if there was none.
+    #[default]
+    Stored,
+    /// At the first record that is kept.
+    Earliest,
+    /// At what comes next.
+    Latest,
+    /// At the first record that its log stamped so or later.
+    Time(EventTime),
+}
+
+impl FromStr for From {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "stored" => Ok(Self::Stored),
+            "earliest" => Ok(Self::Earliest),
+            "latest" => Ok(Self::Latest),
+            time => instant(time).map(Self::Time).ok_or_else(|| {
+                "give stored, earliest, latest, or a time such as 2009-01-01 or \
+                 2009-01-01T12:00:00Z"
+                    .to_owned()
+            }),
+        }
+    }
+}
+
+/// An instant, or the beginning of a day in UTC.
+fn instant(text: &str) -> Option<EventTime> {
+    let whole_day = format!("{text}T00:00:00Z");
+    let parsed = segue_replay::iso::parse(text).or_else(|_| segue_replay::iso::parse(&whole_day));
+    parsed.ok()
+}
+
+/// What a run reads and writes, and the checkpoint it goes on from.
+struct Ends {
+    sources: Vec<Box<dyn Source>>,
+    sink: Box<dyn Sink>,
+    restored: Option<Restored>,
+}
 
 /// `segue run`.
 #[derive(Debug, Args)]
@@ -40,9 +93,33 @@ pub struct Run {
     /// Where listens are read and everything else is written.
     #[arg(long, value_enum, default_value = "log")]
     pub on: Backend,
-    /// End when what is in the topic now has been worked off, instead of waiting for more.
+    /// End when what is in the topic now has been worked off; sessions that are open stay open for
+    /// the next run.
     #[arg(long)]
     pub until_now: bool,
+    /// As --until-now, for a log that is complete: at its end all sessions close.
+    #[arg(long, conflicts_with = "until_now")]
+    pub until_end: bool,
+    /// Where to begin: `stored` (where the last run left off), `earliest`, `latest`, or a time such as
+    /// 2009-01-01, by the log's own stamps. All but `stored` begin with an empty state.
+    #[arg(long, default_value = "stored", value_name = "WHERE")]
+    pub from: From,
+    /// Without checkpoints: results are committed round by round, and the next run begins at the
+    /// first record again.
+    #[arg(long)]
+    pub no_checkpoints: bool,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self {
+            on: Backend::Log,
+            until_now: false,
+            until_end: false,
+            from: From::Stored,
+            no_checkpoints: false,
+        }
+    }
 }
 
 impl Run {
@@ -52,14 +129,13 @@ impl Run {
     /// Whatever stops it.
     pub fn run(&self, config: &Config) -> Result<()> {
         let stop = shutdown::on_signal()?;
-        let phase = Phase::default();
+        let phase = Phase::until(stop.clone());
         let metrics = http::record_metrics()?;
         if let Some(address) = config.http.listen {
             let bound = http::serve(address, phase.clone(), metrics)?;
             tracing::info!("health, readiness and metrics on http://{bound}");
         }
-        phase.running();
-        let summary = self.engine(config, stop)?;
+        let summary = self.engine(config, stop, &phase)?;
         phase.ended();
         println!("{}", serde_json::to_string_pretty(&summary)?);
         Ok(())
@@ -72,80 +148,176 @@ impl Run {
     pub fn engine(
         &self,
         config: &Config,
-        stop: Arc<std::sync::atomic::AtomicBool>,
+        stop: Arc<AtomicBool>,
+        phase: &Phase,
     ) -> Result<RunSummary> {
-        let (sources, sink) = match self.on {
-            Backend::Log => self.log(config)?,
-            #[cfg(feature = "kafka")]
-            Backend::Kafka => self.kafka(config)?,
+        let store = match self.no_checkpoints {
+            true => None,
+            false => {
+                config.checkpoint.check()?;
+                Some(CheckpointStore::open(&config.checkpoint)?)
+            }
         };
+        let Ends {
+            sources,
+            sink,
+            restored,
+        } = match self.on {
+            Backend::Log => self.log(config, store.as_ref())?,
+            #[cfg(feature = "kafka")]
+            Backend::Kafka => self.kafka(config, store.as_ref())?,
+        };
+        let checkpointing = store.map(|store| Checkpointing {
+            store,
+            call: BarrierCall::default(),
+            every: config.checkpoint.every,
+            topic: config.stream.topic.clone(),
+            fixed: recovery::fixed(config),
+        });
         let clock = Arc::new(MachineClock::start());
         let (watcher, _) = RunWatcher::new(0, clock.clone())?;
+        phase.running();
+        let at_end = match self.until_end {
+            true => AtEnd::Close,
+            false => AtEnd::Leave,
+        };
         pipeline::run(Pipeline {
             sources,
             sink,
-            lane: config.lane(),
+            lane: LaneSettings {
+                at_end,
+                ..config.lane()
+            },
             sessions: config.session_rules(),
             format: config.stream.format,
             stage: config.stage(),
             recommenders: counting_recommenders(),
             curriculum: None,
             encoder: None,
+            checkpointing,
+            restored,
             watcher: Box::new(watcher),
             clock,
             stop,
         })
     }
 
-    fn log(&self, config: &Config) -> Result<Ends> {
+    const fn is_bounded(&self) -> bool {
+        self.until_now || self.until_end
+    }
+
+    fn log(&self, config: &Config, store: Option<&CheckpointStore>) -> Result<Ends> {
         use segue_log::Until;
         let log = Log::open(&config.log)?;
         let topic = &config.stream.topic;
         let partitions = log.partitions(topic).with_context(|| {
             format!("put listens there first: segue replay FILE --to log (topic {topic})")
         })?;
-        let until = if self.until_now {
+        let sink = log.sink(WRITER)?;
+        let committed = || {
+            let mut committed = vec![None; partitions as usize];
+            for range in &sink.last_commit().inputs {
+                if let Some(place) = committed.get_mut(range.lane.0 as usize) {
+                    *place = Some(range.to);
+                }
+            }
+            Ok(committed)
+        };
+        let restored = self.stored(config, store, committed)?;
+        let until = if self.is_bounded() {
             Until::Now
         } else {
             Until::Forever
         };
-        let sources = (0..partitions)
-            .map(|partition| {
-                let source = log.source(topic, partition, until)?;
-                Ok(Box::new(source) as Box<dyn Source>)
-            })
-            .collect::<Result<_>>()?;
+        let mut sources: Vec<Box<dyn Source>> = Vec::new();
+        for partition in 0..partitions {
+            sources.push(Box::new(log.source(topic, partition, until)?));
+        }
+        match self.from {
+            From::Stored | From::Earliest => {}
+            From::Latest => seek(&mut sources, log.ends(topic)?.into_iter().map(Offset))?,
+            From::Time(_) => bail!("--from TIME: the embedded log has no stamps; use --on kafka"),
+        }
         for topic in output_topics(config) {
             log.ensure_topic(topic, partitions)?;
         }
-        Ok((sources, Box::new(log.sink("segue-run")?)))
+        Ok(Ends {
+            sources,
+            sink: Box::new(sink),
+            restored,
+        })
     }
 
     #[cfg(feature = "kafka")]
-    fn kafka(&self, config: &Config) -> Result<Ends> {
+    fn kafka(&self, config: &Config, store: Option<&CheckpointStore>) -> Result<Ends> {
         use segue_kafka::{Guarantee, KafkaSink, KafkaSource, Until, topics};
-        let topic = &config.stream.topic;
-        let partitions = topics::partitions(&config.kafka, topic)?;
+        let (kafka, topic) = (&config.kafka, &config.stream.topic);
+        let partitions = topics::partitions(kafka, topic)?;
         if partitions == 0 {
             bail!("topic {topic} has no partitions");
         }
-        let until = if self.until_now {
+        for topic in output_topics(config) {
+            topics::ensure_topic(kafka, topic, partitions)?;
+        }
+        // The sink first: it fences off an instance of before, and ends its open transaction. Only
+        // then is what is committed final.
+        let guarantee = match store {
+            None => Guarantee::Idempotent,
+            Some(_) => Guarantee::Transactional {
+                id: format!("segue-{}", kafka.group),
+                open_for: (4 * config.checkpoint.every).max(LEAST_TRANSACTION),
+            },
+        };
+        let sink = KafkaSink::open(kafka, &guarantee, Some(topic))?;
+        let restored = self.stored(config, store, || Ok(topics::committed(kafka, topic)?))?;
+        let until = if self.is_bounded() {
             Until::Now
         } else {
             Until::Forever
         };
-        let sources = (0..partitions)
-            .map(|partition| {
-                let source = KafkaSource::open(&config.kafka, topic, partition, until)?;
-                Ok(Box::new(source) as Box<dyn Source>)
-            })
-            .collect::<Result<_>>()?;
-        for topic in output_topics(config) {
-            topics::ensure_topic(&config.kafka, topic, partitions)?;
+        let mut sources: Vec<Box<dyn Source>> = Vec::new();
+        for partition in 0..partitions {
+            sources.push(Box::new(KafkaSource::open(kafka, topic, partition, until)?));
         }
-        let sink = KafkaSink::open(&config.kafka, &Guarantee::Idempotent, Some(topic))?;
-        Ok((sources, Box::new(sink)))
+        match self.from {
+            From::Stored | From::Earliest => {}
+            From::Latest => {
+                let states = topics::inspect(kafka, topic)?;
+                seek(&mut sources, states.into_iter().map(|state| state.end))?;
+            }
+            From::Time(at) => seek(&mut sources, topics::at_time(kafka, topic, at)?.into_iter())?,
+        }
+        Ok(Ends {
+            sources,
+            sink: Box::new(sink),
+            restored,
+        })
     }
+
+    fn stored(
+        &self,
+        config: &Config,
+        store: Option<&CheckpointStore>,
+        committed: impl FnOnce() -> Result<Vec<Option<Offset>>>,
+    ) -> Result<Option<Restored>> {
+        match store {
+            Some(store) if self.from == From::Stored => {
+                recovery::find(store, &config.stream.topic, &committed()?, config)
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// A transaction may stay open at least so long: checkpoints may take longer than their interval.
+#[cfg(feature = "kafka")]
+const LEAST_TRANSACTION: Duration = Duration::from_secs(60);
+
+fn seek(sources: &mut [Box<dyn Source>], to: impl Iterator<Item = Offset>) -> Result<()> {
+    for (source, offset) in sources.iter_mut().zip(to) {
+        source.seek(offset)?;
+    }
+    Ok(())
 }
 
 /// The topics that a run writes.

@@ -53,6 +53,9 @@ pub fn config(folder: &std::path::Path) -> Config {
     let mut config = Config::load(None).unwrap();
     config.log.dir = folder.join("log");
     config.log.sync = false;
+    config.checkpoint.url = folder.join("checkpoints").display().to_string();
+    // What is compared has to be repeatable.
+    config.recommend.exact = true;
     config
 }
 
@@ -97,6 +100,8 @@ pub fn in_process(config: &Config, listens: Vec<Listen>) -> (RunSummary, Vec<Rec
         recommenders: counting_recommenders(),
         curriculum: None,
         encoder: None,
+        checkpointing: None,
+        restored: None,
         watcher: Box::new(()),
         clock,
         stop,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use segue::commands::run::{Backend, Run, output_topics};
 use segue::config::Config;
+use segue::http::Phase;
 use segue_flow::clock::MachineClock;
 use segue_flow::{Readiness, Sink, Source};
 use segue_kafka::broker::Broker;
@@ -79,9 +80,12 @@ fn through_the_embedded_log_as_in_process() {
     );
     let run = Run {
         on: Backend::Log,
-        until_now: true,
+        until_end: true,
+        ..Run::default()
     };
-    let through = run.engine(&config, Arc::default()).unwrap();
+    let through = run
+        .engine(&config, Arc::default(), &Phase::default())
+        .unwrap();
     assert_eq!(through.stream.plays, summary.stream.plays);
     assert_eq!(through.prequential, summary.prequential);
     let mut found = Vec::new();
@@ -116,9 +120,11 @@ fn through_kafka_as_in_process() {
     drop(sink);
     let run = Run {
         on: Backend::Kafka,
-        until_now: true,
+        until_end: true,
+        ..Run::default()
     };
-    run.engine(&config, Arc::default()).unwrap();
+    run.engine(&config, Arc::default(), &Phase::default())
+        .unwrap();
     let mut found = Vec::new();
     for topic in output_topics(&config) {
         let until = segue_kafka::Until::Now;

@@ -1,0 +1,340 @@
+//! Checkpoints: the lanes' states, this stage's own, and the offsets that the sink commits, of one
+//! point in the stream.
+//!
+//! When one is due the lanes are called. Each answers with its state behind the results that led to
+//! it; what a lane hands over after that waits until all have answered. Then everything that was taken
+//! in is in this stage's state, and nothing else: the parts are written, the manifest last, and the
+//! sink commits results and offsets. A crash before that commit leaves the checkpoint before it as
+//! the one whose offsets are committed; a crash after it leaves this one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use segue_catalog::durations::DurationEstimates;
+use segue_flow::barrier::{Barrier, LAST};
+use segue_flow::checkpoint::{ManifestBody, Position, decode, encode};
+use segue_flow::lane::Batch;
+use segue_flow::{Epoch, LaneId, Offset, OffsetRange, Remedy};
+use segue_sessions::Update;
+use serde::{Deserialize, Serialize};
+
+use super::addresses::Addresses;
+use super::merge::Merge;
+use super::{Asked, Checkpointing, Content, EngineError, RecommendStage, Restored, StreamTally};
+use crate::listeners::{Chunk, Listeners};
+
+/// The version of [`State`].
+const VERSION: u16 = 1;
+/// The part that holds it, and the room in its header.
+const PART: &str = "stage";
+
+/// The part that holds a lane's state.
+pub fn lane_part(lane: LaneId) -> String {
+    format!("lane-{}", lane.0)
+}
+
+fn recommender_part(name: &str) -> String {
+    format!("recommender-{name}")
+}
+
+/// Where a lane stood, and its state there.
+struct Answer {
+    position: Offset,
+    state: Vec<u8>,
+}
+
+/// Checkpoints of a run.
+pub(super) struct Checkpoints {
+    with: Checkpointing,
+    /// The barrier that was called and not answered by all lanes yet.
+    called: Option<u64>,
+    /// When it was, or the last one.
+    called_at: Duration,
+    answers: BTreeMap<LaneId, Answer>,
+    /// Lanes that have stopped for good.
+    stopped: BTreeMap<LaneId, Answer>,
+    /// What lanes handed over after their answer.
+    held: VecDeque<Batch<Update>>,
+    /// Where each lane stood at the last checkpoint.
+    committed: BTreeMap<LaneId, Offset>,
+    /// Whether anything was taken in since.
+    anything_new: bool,
+}
+
+impl Checkpoints {
+    pub(super) fn new(with: Checkpointing) -> Self {
+        Self {
+            with,
+            called: None,
+            called_at: Duration::ZERO,
+            answers: BTreeMap::new(),
+            stopped: BTreeMap::new(),
+            held: VecDeque::new(),
+            committed: BTreeMap::new(),
+            anything_new: false,
+        }
+    }
+
+    fn all_answered(&self, lanes: u32) -> bool {
+        let answered = |lane| self.answers.contains_key(&lane) || self.stopped.contains_key(&lane);
+        (0..lanes).map(LaneId).all(answered)
+    }
+}
+
+/// What the stage knows, apart from the recommenders.
+#[derive(Serialize)]
+struct State<'a> {
+    round: Epoch,
+    merge: &'a Option<Merge>,
+    addresses: &'a Addresses,
+    listeners: &'a Listeners,
+    content: &'a Content,
+    chunk: &'a Chunk,
+    asked: &'a [Asked],
+    durations: &'a DurationEstimates,
+    tally: &'a StreamTally,
+    predictions: u64,
+}
+
+/// The same, read back.
+#[derive(Deserialize)]
+struct Owned {
+    round: Epoch,
+    merge: Option<Merge>,
+    addresses: Addresses,
+    listeners: Listeners,
+    content: Content,
+    chunk: Chunk,
+    asked: Vec<Asked>,
+    durations: DurationEstimates,
+    tally: StreamTally,
+    predictions: u64,
+}
+
+impl RecommendStage {
+    /// The batch, unless it has to wait for a checkpoint. A batch that ends with a lane's answer is
+    /// taken in here, and with the last answer the checkpoint is taken.
+    pub(super) fn before_checkpoint(
+        &mut self,
+        mut batch: Batch<Update>,
+    ) -> Result<Option<Batch<Update>>, EngineError> {
+        let Some(checkpoints) = &mut self.checkpoints else {
+            return Ok(Some(batch));
+        };
+        if checkpoints.answers.contains_key(&batch.covers.lane) {
+            checkpoints.held.push_back(batch);
+            return Ok(None);
+        }
+        checkpoints.anything_new |= !batch.covers.is_empty();
+        let Some(Barrier { number, state }) = batch.barrier.take() else {
+            self.call_checkpoint();
+            return Ok(Some(batch));
+        };
+        let (lane, position) = (batch.covers.lane, batch.covers.to);
+        self.absorb(batch)?;
+        let lanes = self.settings.lanes;
+        if let Some(checkpoints) = &mut self.checkpoints {
+            let answer = Answer { position, state };
+            if number == LAST {
+                checkpoints.stopped.insert(lane, answer);
+            } else if checkpoints.called == Some(number) {
+                checkpoints.answers.insert(lane, answer);
+            }
+            if checkpoints.called.is_some() && checkpoints.all_answered(lanes) {
+                self.checkpoint()?;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Calls the lanes for a checkpoint, if one is due.
+    pub(super) fn call_checkpoint(&mut self) {
+        let now = self.parts.clock.now();
+        let Some(checkpoints) = &mut self.checkpoints else {
+            return;
+        };
+        checkpoints.with.store.report_age();
+        let due = now >= checkpoints.called_at + checkpoints.with.every;
+        if due && checkpoints.anything_new && checkpoints.called.is_none() {
+            checkpoints.called_at = now;
+            checkpoints.called = Some(checkpoints.with.call.call());
+        }
+    }
+
+    /// All lanes have stopped: what is left is committed, if all of them could say where they stood.
+    pub(super) fn last_checkpoint(&mut self) -> Result<(), EngineError> {
+        let lanes = self.settings.lanes;
+        // What waited for a lane that has stopped instead of answering.
+        let held = self.checkpoints.as_mut().map(|checkpoints| {
+            checkpoints.called = None;
+            checkpoints.answers.clear();
+            std::mem::take(&mut checkpoints.held)
+        });
+        for batch in held.into_iter().flatten() {
+            self.take(batch)?;
+        }
+        match &self.checkpoints {
+            Some(checkpoints) if checkpoints.all_answered(lanes) => self.checkpoint(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Everything that the lanes read before their answers has been taken in, and nothing after it.
+    fn checkpoint(&mut self) -> Result<(), EngineError> {
+        if !self.settings.exact {
+            self.barrier()?;
+        }
+        let parts = self.state()?;
+        let Some(checkpoints) = &mut self.checkpoints else {
+            return Ok(());
+        };
+        checkpoints.called = None;
+        let answers = std::mem::take(&mut checkpoints.answers);
+        if std::mem::take(&mut checkpoints.anything_new) {
+            let lanes: Vec<(LaneId, &Answer)> = answers
+                .iter()
+                .chain(&checkpoints.stopped)
+                .map(|(lane, answer)| (*lane, answer))
+                .collect();
+            match seal(&mut checkpoints.with, self.epoch, &lanes, parts) {
+                Ok(()) => {
+                    let before = |lane| checkpoints.committed.get(&lane).copied();
+                    let range = |(lane, answer): &(LaneId, &Answer)| OffsetRange {
+                        lane: *lane,
+                        from: before(*lane).unwrap_or(answer.position).min(answer.position),
+                        to: answer.position,
+                    };
+                    let inputs: Vec<OffsetRange> = lanes.iter().map(range).collect();
+                    checkpoints.committed =
+                        inputs.iter().map(|range| (range.lane, range.to)).collect();
+                    self.inputs.clear();
+                    self.commit(&inputs)?;
+                    self.prune();
+                }
+                // What was written stays in the open epoch; the next checkpoint takes it along.
+                Err(error) if error.remedy() == Remedy::Retry => {
+                    tracing::warn!(%error, "no checkpoint this time");
+                    checkpoints.anything_new = true;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let held = match &mut self.checkpoints {
+            Some(checkpoints) => std::mem::take(&mut checkpoints.held),
+            None => VecDeque::new(),
+        };
+        held.into_iter().try_for_each(|batch| self.take(batch))
+    }
+
+    fn prune(&mut self) {
+        if let Some(checkpoints) = &mut self.checkpoints
+            && let Err(error) = checkpoints.with.store.prune()
+        {
+            tracing::warn!(%error, "old checkpoints stay for now");
+        }
+    }
+
+    /// Whether every recommender can be kept: better known before the first play than after the crash.
+    pub(super) fn check_keepable(&mut self) -> Result<(), EngineError> {
+        self.state().map(|_| ())
+    }
+
+    fn state(&mut self) -> Result<Vec<(String, Vec<u8>)>, EngineError> {
+        let state = State {
+            round: self.round,
+            merge: &self.merge,
+            addresses: &self.addresses,
+            listeners: &self.listeners,
+            content: &self.content,
+            chunk: &self.chunk,
+            asked: &self.asked,
+            durations: &self.parts.durations,
+            tally: &self.tally,
+            predictions: self.predictions,
+        };
+        let bytes = encode(PART, VERSION, &state).map_err(|error| EngineError::Record {
+            topic: "the checkpoint".to_owned(),
+            detail: error.to_string(),
+        })?;
+        let mut parts = vec![(PART.to_owned(), bytes)];
+        if let Some(ladder) = &mut self.ladder {
+            for recommender in ladder.recommenders() {
+                let part = recommender_part(recommender.name());
+                parts.push((part, recommender.snapshot()?));
+            }
+        }
+        Ok(parts)
+    }
+
+    /// Goes on from a checkpoint.
+    pub(super) fn take_up(&mut self, restored: Restored) -> Result<(), EngineError> {
+        let wrong = |detail: String| EngineError::Restore {
+            epoch: restored.epoch.0,
+            detail,
+        };
+        let part = |name: &str| {
+            let part = restored.parts.get(name).map(Vec::as_slice);
+            part.ok_or_else(|| wrong(format!("it has no part {name:?}")))
+        };
+        let state: Owned =
+            decode(PART, VERSION, part(PART)?).map_err(|error| wrong(error.to_string()))?;
+        if state.merge.is_some() != self.settings.exact {
+            let was = if state.merge.is_some() { "set" } else { "not set" };
+            return Err(wrong(format!("recommend.exact was {was} when it was taken")));
+        }
+        self.round = state.round;
+        self.epoch = restored.epoch.next();
+        self.merge = state.merge;
+        self.content = state.content;
+        let directory = self.parts.directory.clone();
+        self.addresses = state.addresses.restored(directory, self.content.keys())?;
+        self.listeners = state.listeners;
+        self.chunk = state.chunk;
+        self.asked_at = state.asked.iter().map(|asked| asked.user).zip(0..).collect();
+        self.asked = state.asked;
+        self.parts.durations = state.durations;
+        self.tally = state.tally;
+        self.predictions = state.predictions;
+        self.newcomers.0 = self.content.unanswered();
+        if let Some(ladder) = &mut self.ladder {
+            for recommender in ladder.recommenders() {
+                let name = recommender_part(recommender.name());
+                recommender.restore(part(&name)?)?;
+            }
+        }
+        if let Some(checkpoints) = &mut self.checkpoints {
+            let positions = (0..).map(LaneId).zip(restored.positions.iter().copied());
+            checkpoints.committed = positions.collect();
+        }
+        Ok(())
+    }
+}
+
+fn seal(
+    with: &mut Checkpointing,
+    epoch: Epoch,
+    lanes: &[(LaneId, &Answer)],
+    parts: Vec<(String, Vec<u8>)>,
+) -> Result<(), segue_flow::checkpoint::CheckpointError> {
+    let positions = lanes.iter().map(|(lane, answer)| Position {
+        topic: with.topic.clone(),
+        partition: lane.0,
+        offset: answer.position,
+    });
+    let mut positions: Vec<Position> = positions.collect();
+    positions.sort_by_key(|position| position.partition);
+    let body = ManifestBody {
+        partitions: lanes.len() as u32,
+        positions,
+        formats: BTreeMap::from([(PART.to_owned(), VERSION)]),
+        fixed: with.fixed.clone(),
+    };
+    let mut draft = with.store.begin(epoch)?;
+    for (lane, answer) in lanes {
+        draft.part(&lane_part(*lane), answer.state.clone())?;
+    }
+    for (name, bytes) in parts {
+        draft.part(&name, bytes)?;
+    }
+    draft.seal(body).map(|_| ())
+}
