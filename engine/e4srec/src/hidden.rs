@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::PoisonError;
 
 use segue_listen::UserId;
 use segue_recommend::Ask;
@@ -52,8 +53,10 @@ impl E4SRec {
         freshness: Freshness,
     ) -> Result<Tensor, ModelError> {
         let _guard = tch::no_grad_guard();
-        if self.memo.rows.len() > MEMO {
-            self.memo = Memo::default();
+        let shared = self.memo.clone();
+        let mut memo = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if memo.rows.len() > MEMO {
+            *memo = Memo::default();
         }
         let mut runs = runs(asks, self.settings.lookback);
         let mut place_of = vec![0i64; asks.len()];
@@ -62,7 +65,7 @@ impl E4SRec {
             let key = (run.user, run.begin);
             run.reads.retain(|&(ask, read)| {
                 let print = prints.get(read).copied().unwrap_or_default();
-                match self.memo.rows.get(&(key.0, key.1, read)) {
+                match memo.rows.get(&(key.0, key.1, read)) {
                     Some(&(known, row))
                         if known == print
                             || (freshness == Freshness::AsAsked && known.plays == print.plays) =>
@@ -90,7 +93,7 @@ impl E4SRec {
             // If a pass fails, the cache is dropped with whatever state it is in.
             let (answers, order) = cache.answers(&self.backbone, &self.inputs, &runs)?;
             self.cache = Some(cache);
-            for (row, &ask) in (self.memo.count..).zip(&order) {
+            for (row, &ask) in (memo.count..).zip(&order) {
                 if let Some(place) = place_of.get_mut(ask) {
                     *place = row;
                 }
@@ -101,17 +104,17 @@ impl E4SRec {
                     let row = place_of.get(ask).copied().unwrap_or(0);
                     let print = prints.get(read).copied().unwrap_or_default();
                     let key = (run.user, run.begin, read);
-                    self.memo.rows.insert(key, (print, row));
+                    memo.rows.insert(key, (print, row));
                 }
             }
-            self.memo.count += order.len() as i64;
-            self.memo.chunks.push(levelled(&answers)?);
+            memo.count += order.len() as i64;
+            memo.chunks.push(levelled(&answers)?);
         }
-        if self.memo.chunks.len() > 1 {
-            self.memo.chunks = vec![Tensor::f_cat(&self.memo.chunks, 0)?];
+        if memo.chunks.len() > 1 {
+            memo.chunks = vec![Tensor::f_cat(&memo.chunks, 0)?];
         }
         let place_of = Tensor::f_from_slice(&place_of)?.f_to_device(self.device())?;
-        match self.memo.chunks.first() {
+        match memo.chunks.first() {
             Some(all) => Ok(all.f_index_select(0, &place_of)?),
             None => Ok(Tensor::f_zeros(
                 [0, self.backbone.hidden()],
@@ -122,7 +125,7 @@ impl E4SRec {
 
     /// Forgets the hidden states of the last epoch.
     pub(crate) fn forget_memo(&mut self) {
-        self.memo = Memo::default();
+        *self.memo.lock().unwrap_or_else(PoisonError::into_inner) = Memo::default();
     }
 }
 

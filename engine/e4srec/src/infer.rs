@@ -17,6 +17,7 @@ impl Recommender for E4SRec {
     fn name(&self) -> &'static str {
         match self.learner {
             Some(_) => "e4srec-online",
+            None if self.follows => "e4srec-state",
             None => "e4srec-frozen",
         }
     }

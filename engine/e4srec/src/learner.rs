@@ -6,27 +6,23 @@
 //! published: the version grows, the caches empty. All at barriers; nothing changes inside an
 //! epoch.
 
+use std::collections::HashMap;
+
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use segue_flow::Epoch;
-use segue_nn::lora::Mode;
 use segue_recommend::recommender::{Ask, Example, LearnReport};
 use segue_recommend::reservoir::Reservoir;
 use tch::Tensor;
 
-use crate::backbone::{NOTHING_YET, UNKNOWN};
 use crate::error::ModelError;
-use crate::head::{QueryInputs, levelled};
 use crate::hidden::Freshness;
-use crate::listener_cache::item;
 use crate::model::E4SRec;
 use crate::objective::{Candidates, Questions};
 use crate::optimise::AdamW;
 use crate::personal::Personal;
-use crate::prompt::TokenBatch;
-use crate::windows::runs;
 
-const CLIP: f64 = 1.0;
+pub(crate) const CLIP: f64 = 1.0;
 
 /// What learning keeps between epochs.
 #[derive(Debug)]
@@ -34,10 +30,10 @@ pub(crate) struct Learner {
     head: AdamW,
     terms: AdamW,
     content: AdamW,
-    adapter: AdamW,
-    memory: Reservoir,
-    rng: ChaCha8Rng,
-    epochs: u64,
+    pub adapter: AdamW,
+    pub memory: Reservoir,
+    pub rng: ChaCha8Rng,
+    pub epochs: u64,
 }
 
 impl Learner {
@@ -59,103 +55,113 @@ impl Learner {
     }
 }
 
-/// Whether the heads take part in a step.
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Heads {
-    /// The map of contents as well, or not.
-    Learn {
-        with_content: bool,
-    },
-    Rest,
+/// An example, and which of its epoch it is.
+struct Asked<'a> {
+    at: i64,
+    example: Example<'a>,
 }
 
 impl E4SRec {
-    /// One epoch of learning; nothing for a frozen model.
+    /// One epoch of learning. Without a learner no parameter changes; where the state is followed,
+    /// plays are counted and remembered all the same.
     pub(crate) fn learn_from(
         &mut self,
-        _epoch: Epoch,
+        epoch: Epoch,
         examples: &[Example<'_>],
     ) -> Result<LearnReport, ModelError> {
-        let Some(mut learner) = self.learner.take() else {
-            self.forget_memo();
-            return Ok(LearnReport {
-                examples: examples.len() as u64,
-                loss: None,
-            });
+        let mut learner = self.learner.take();
+        let loss = match &mut learner {
+            Some(learner) if !examples.is_empty() => self.learn_fast(learner, examples),
+            None if self.follows => self.count(examples).map(|()| None),
+            _ => Ok(None),
         };
-        let result = self.learn_with(&mut learner, examples);
-        self.learner = Some(learner);
-        result
+        self.learner = learner;
+        let loss = loss?;
+        if self.learner.is_some() || self.follows {
+            for example in examples {
+                self.memory.learn(example);
+            }
+        }
+        self.settled = self.catalogue.len();
+        self.forget_memo();
+        if let Some(mut learner) = self.learner.take() {
+            let every = self.settings.online.lora_every;
+            let due = !examples.is_empty() && every > 0 && learner.epochs.is_multiple_of(every);
+            let result = if due {
+                self.slow_step(&mut learner, epoch)
+            } else {
+                Ok(())
+            };
+            self.learner = Some(learner);
+            result?;
+        }
+        Ok(LearnReport {
+            examples: examples.len() as u64,
+            loss,
+        })
     }
 
-    fn learn_with(
+    /// Steps of the fast learners, and the count of the plays; the mean loss before them.
+    fn learn_fast(
         &mut self,
         learner: &mut Learner,
         examples: &[Example<'_>],
-    ) -> Result<LearnReport, ModelError> {
-        if examples.is_empty() {
-            return Ok(LearnReport::default());
-        }
+    ) -> Result<Option<f32>, ModelError> {
         learner.epochs += 1;
         let settings = self.settings.online.clone();
-        // Only what could have been answered teaches how to answer, among the tracks that were
-        // there. With the targets that came with this epoch the heads would learn to rank what is
-        // new above what people replay; with the tracks alone they would learn that the newest are
-        // never replayed. The new tracks' own vectors begin with these plays, though.
-        let rows = self.asked_rows.take().unwrap_or(self.catalogue.len());
-        let (known, cold): (Vec<Example<'_>>, Vec<Example<'_>>) = examples
-            .iter()
-            .filter(|example| self.catalogue.contains(example.actual))
-            .partition(|example| example.actual.row() < rows);
+        // Only what could have been answered teaches how to answer, and each question among the
+        // tracks that had been played when it was asked. With the first plays of tracks the model
+        // would learn to rank what is new above what people replay, since whatever came today was
+        // played today; among yesterday's tracks alone, that what is new is never replayed.
+        let mut came_at = HashMap::new();
+        let mut answerable = Vec::with_capacity(examples.len());
+        for (at, &example) in (0..).zip(examples) {
+            let track = example.actual;
+            if !self.catalogue.contains(track) {
+                continue;
+            }
+            if track.row() >= self.settled && !came_at.contains_key(&track.0) {
+                came_at.insert(track.0, at);
+                continue;
+            }
+            answerable.push(Asked { at, example });
+        }
         let with_content =
             settings.content_every > 0 && learner.epochs.is_multiple_of(settings.content_every);
         let (mut sum, mut steps) = (0.0, 0.0);
-        for chunk in known.chunks(settings.batch) {
-            let heads = Heads::Learn { with_content };
-            let loss = self.fast_step(learner, chunk, heads, rows)?;
+        for chunk in answerable.chunks(settings.batch) {
+            let loss = self.fast_step(learner, chunk, with_content, &came_at)?;
             sum += loss * chunk.len() as f64;
             steps += chunk.len() as f64;
-        }
-        for chunk in cold.chunks(settings.batch) {
-            self.fast_step(learner, chunk, Heads::Rest, self.catalogue.len())?;
         }
         if with_content {
             self.tower.refresh_all()?;
         }
         self.count(examples)?;
-        for example in &known {
-            learner.memory.push(example);
+        for asked in &answerable {
+            learner.memory.push(&asked.example);
         }
-        for example in examples {
-            self.memory.learn(example);
-        }
-        self.forget_memo();
-        if settings.lora_every > 0 && learner.epochs.is_multiple_of(settings.lora_every) {
-            self.slow_step(learner)?;
-        }
-        Ok(LearnReport {
-            examples: examples.len() as u64,
-            loss: (steps > 0.0).then_some((sum / steps) as f32),
-        })
+        Ok((steps > 0.0).then_some((sum / steps) as f32))
     }
 
-    /// A step of the heads and the tracks' own vectors, on hidden states as they are, among the
-    /// first so many tracks.
+    /// A step of the heads and the tracks' own vectors, and of the map of contents or not, on hidden
+    /// states as they are; `came_at` tells of which of the epoch's examples a track's first play was.
     fn fast_step(
         &mut self,
         learner: &mut Learner,
-        examples: &[Example<'_>],
-        heads: Heads,
-        among: usize,
+        examples: &[Asked<'_>],
+        with_content: bool,
+        came_at: &HashMap<u32, i64>,
     ) -> Result<f64, ModelError> {
-        let with_content = heads == Heads::Learn { with_content: true };
         let settings = self.settings.online.clone();
-        let asks: Vec<Ask<'_>> = examples.iter().map(|example| example.ask).collect();
+        let among = self.catalogue.len();
+        let asks: Vec<Ask<'_>> = examples.iter().map(|asked| asked.example.ask).collect();
         let hidden = self.hidden(&asks, Freshness::AsAsked)?;
         let inputs = self.query_inputs(&asks, hidden)?;
         let questions = self.questions(examples, among);
         let limits = (among, settings.candidates);
-        let candidates = self.candidates(&questions, limits, &mut learner.rng)?;
+        let mut candidates = self.candidates(&questions, limits, &mut learner.rng)?;
+        candidates.tell_when(came_at)?;
         let rows = &candidates.rows;
         let own = self.tower.residuals(rows)?.f_set_requires_grad(true)?;
         let mapped = if with_content {
@@ -166,16 +172,8 @@ impl E4SRec {
         let vectors = mapped.f_add(&own.f_mul(&self.tower.gates(rows)?)?)?;
         let loss = candidates.loss(&self.head, &inputs, &vectors, &questions)?;
         loss.f_backward()?;
-        let finite = match heads {
-            Heads::Learn { .. } => {
-                learner.terms.step(settings.term_rate, CLIP)?;
-                learner.head.step(settings.head_rate, CLIP)?
-            }
-            Heads::Rest => {
-                self.forget_head_gradients();
-                loss.f_double_value(&[])?.is_finite()
-            }
-        };
+        learner.terms.step(settings.term_rate, CLIP)?;
+        let finite = learner.head.step(settings.head_rate, CLIP)?;
         if with_content {
             learner.content.step(settings.content_rate, CLIP)?;
         }
@@ -190,84 +188,25 @@ impl E4SRec {
         Ok(loss.f_double_value(&[])?)
     }
 
-    /// A step of the adapter and the projection, and their publication.
-    fn slow_step(&mut self, learner: &mut Learner) -> Result<(), ModelError> {
-        let settings = self.settings.online.clone();
-        let batch: Vec<Example<'_>> = learner
-            .memory
-            .mixed_batch(settings.lora_batch)
-            .into_iter()
-            .filter(|example| self.catalogue.contains(example.actual))
-            .collect();
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let seed = self.settings.seed.wrapping_add(learner.epochs);
-        tch::manual_seed(seed as i64);
-        self.backbone.decoder.unmerge_lora();
-        let asks: Vec<Ask<'_>> = batch.iter().map(|example| example.ask).collect();
-        let runs = runs(&asks, self.settings.lookback);
-        let length = runs
-            .iter()
-            .map(|run| run.tokens.len() + 1)
-            .max()
-            .unwrap_or(1);
-        let mut tokens = TokenBatch::default();
-        let (mut reads, mut order) = (Vec::new(), Vec::new());
-        for (number, run) in (1..).zip(&runs) {
-            tokens.push(NOTHING_YET, None);
-            for token in &run.tokens {
-                let version = self.inputs.version(token.track.row());
-                tokens.push(item(token, version), Some(token));
-            }
-            tokens.pad(number * length, UNKNOWN);
-            reads.push((
-                length as i64,
-                run.reads.iter().map(|&(_, read)| read as i64).collect(),
-            ));
-            order.extend(run.reads.iter().map(|&(ask, _)| ask));
-        }
-        let table = self.inputs.table();
-        let hidden = self
-            .backbone
-            .read_whole(&tokens, &reads, table, Mode::Train)?;
-        let examples: Vec<Example<'_>> = order
-            .iter()
-            .filter_map(|&ask| batch.get(ask).copied())
-            .collect();
-        let asks: Vec<Ask<'_>> = examples.iter().map(|example| example.ask).collect();
-        let inputs: QueryInputs = self.query_inputs(&asks, levelled(&hidden)?)?;
-        let all = self.catalogue.len();
-        let questions = self.questions(&examples, all);
-        let limits = (all, settings.candidates);
-        let candidates = self.candidates(&questions, limits, &mut learner.rng)?;
-        let vectors = self.tower.vectors()?.f_index_select(0, &candidates.rows)?;
-        let loss = candidates.loss(&self.head, &inputs, &vectors, &questions)?;
-        loss.f_backward()?;
-        learner.adapter.step(settings.lora_rate, CLIP)?;
-        // The heads have learnt from these examples already, and learn every epoch.
-        self.forget_head_gradients();
-        self.publish()
-    }
-
-    fn forget_head_gradients(&self) {
+    pub(crate) fn forget_head_gradients(&self) {
         for parameter in &mut self.head.parameters() {
             parameter.zero_grad();
         }
     }
 
-    fn questions(&self, examples: &[Example<'_>], among: usize) -> Questions {
+    fn questions(&self, examples: &[Asked<'_>], among: usize) -> Questions {
         let mut questions = Questions::default();
         let mut personal = Personal::default();
-        for example in examples {
+        for Asked { at, example } in examples {
             let ask = &example.ask;
             personal.read(ask.context, self.memory.of(ask.user), ask.plays);
             questions.push(example.actual, &personal, among);
+            questions.asked_at.push(*at);
         }
         questions
     }
 
-    fn candidates(
+    pub(crate) fn candidates(
         &mut self,
         questions: &Questions,
         limits: (usize, usize),

@@ -4,13 +4,15 @@
 //! - [`loss`]: the losses, as functions with tests;
 //! - [`item_encoders`]: SASRec, which gives items their vectors and is a recommender of its own;
 //! - [`Foundation`], [`E4SRec`]: the language model that reads plays, [`E4SRec::fit`] to train it,
-//!   [`E4SRec::frozen`] and [`E4SRec::online`] for copies that do not and do learn.
+//!   [`E4SRec::online`] for a copy that learns, [`E4SRec::frozen`] for one that does not, and
+//!   [`E4SRec::following`] for one that only counts and remembers.
 //!
 //! Everything here runs on the thread that owns the model and on the device it is given. Results
 //! depend on the seed, the log and the tracks' keys; never on dense ids or the clock.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod adapter;
 mod backbone;
 mod chance;
 mod error;
@@ -35,6 +37,7 @@ mod scoring;
 pub mod settings;
 mod windows;
 
+pub use adapter::{Journal, Publication};
 pub use backbone::Foundation;
 pub use error::ModelError;
 pub use model::E4SRec;

@@ -17,10 +17,27 @@ pub(crate) struct Remembered {
     pub newest: u64,
 }
 
+/// What is remembered of one listener.
+#[derive(Clone, Debug, Default)]
+struct Listener {
+    /// In the order of their addresses.
+    tracks: Vec<Remembered>,
+    /// How many of the listener's plays it knows of, those before its beginning included.
+    until: u64,
+}
+
+/// What is remembered when a question is asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Recalled<'a> {
+    pub tracks: &'a [Remembered],
+    /// Plays of the context from here on are newer than the memory and count on top of it.
+    pub until: u64,
+}
+
 /// All listeners' memories; one owner.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memory {
-    listeners: HashMap<UserId, Vec<Remembered>>,
+    listeners: HashMap<UserId, Listener>,
     capacity: usize,
 }
 
@@ -33,9 +50,13 @@ impl Memory {
         }
     }
 
-    /// A listener's tracks, in no meaningful order.
-    pub fn of(&self, user: UserId) -> &[Remembered] {
-        self.listeners.get(&user).map_or(&[], Vec::as_slice)
+    /// What is remembered of a listener, as of the last barrier.
+    pub fn of(&self, user: UserId) -> Recalled<'_> {
+        let listener = self.listeners.get(&user);
+        Recalled {
+            tracks: listener.map_or(&[], |listener| &listener.tracks),
+            until: listener.map_or(0, |listener| listener.until),
+        }
     }
 
     /// Takes an example in; a listener's first brings its context.
@@ -44,7 +65,8 @@ impl Memory {
             return;
         }
         let ask = &example.ask;
-        let known = self.listeners.entry(ask.user).or_default();
+        let listener = self.listeners.entry(ask.user).or_default();
+        let known = &mut listener.tracks;
         if known.is_empty() {
             let begin = ask.plays.saturating_sub(ask.context.len() as u64);
             for (at, play) in (begin..).zip(ask.context) {
@@ -52,6 +74,7 @@ impl Memory {
             }
         }
         played(known, example.actual, ask.plays);
+        listener.until = listener.until.max(ask.plays + 1);
         if known.len() > 2 * self.capacity {
             let now = ask.plays;
             // Often and lately; of equals the newer, and no two have the same newest play.
@@ -90,8 +113,13 @@ fn worth(remembered: &Remembered, now: u64) -> f32 {
 }
 
 /// Plays since the newest one of this track, at least 1.
-pub(crate) fn age(remembered: &Remembered, now: u64) -> f32 {
-    now.saturating_sub(remembered.newest).max(1) as f32
+fn age(remembered: &Remembered, now: u64) -> f32 {
+    plays_since(remembered.newest, now)
+}
+
+/// Plays since the one that had `newest` before it, at least 1.
+pub(crate) fn plays_since(newest: u64, now: u64) -> f32 {
+    now.saturating_sub(newest).max(1) as f32
 }
 
 #[cfg(test)]
@@ -111,14 +139,22 @@ mod tests {
             if read == 4 {
                 let tracks: Vec<(u32, u32)> = memory
                     .of(UserId(1))
+                    .tracks
                     .iter()
                     .map(|r| (r.track.0, r.plays))
                     .collect();
                 assert_eq!(tracks, [(1, 1), (2, 1), (4, 3)]);
             }
         }
-        let tracks: Vec<u32> = memory.of(UserId(1)).iter().map(|r| r.track.0).collect();
+        let tracks: Vec<u32> = memory
+            .of(UserId(1))
+            .tracks
+            .iter()
+            .map(|r| r.track.0)
+            .collect();
         assert_eq!(tracks, [4, 6, 7]);
-        assert!(memory.of(UserId(2)).is_empty());
+        assert_eq!(memory.of(UserId(1)).until, 9);
+        let nobody = memory.of(UserId(2));
+        assert!(nobody.tracks.is_empty() && nobody.until == 0);
     }
 }

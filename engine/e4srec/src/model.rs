@@ -6,6 +6,7 @@
 //! ([`crate::personal`]).
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use segue_listen::{TrackId, TrackKey};
 use segue_recommend::Ask;
@@ -13,6 +14,7 @@ use segue_recommend::catalogue::Catalogue;
 use segue_recommend::recommender::Admitted;
 use tch::{Device, Kind, Tensor};
 
+use crate::adapter::Journal;
 use crate::backbone::Backbone;
 use crate::error::ModelError;
 use crate::head::{Head, QueryInputs};
@@ -26,7 +28,7 @@ use crate::offline::check_content;
 use crate::personal::Personal;
 use crate::popularity::Popularity;
 use crate::scoring::chunk_rows;
-use crate::settings::E4SRecSettings;
+use crate::settings::{E4SRecSettings, OnlineSettings};
 
 /// Newest plays in their fading mean, and what each keeps of the weight of the next.
 const LATELY: usize = 16;
@@ -55,14 +57,18 @@ pub struct E4SRec {
     pub(crate) learner: Option<Learner>,
     pub(crate) cache: Option<ListenerCache>,
     pub(crate) adapter_version: u64,
-    /// How many tracks there were when this epoch's questions were answered.
-    pub(crate) asked_rows: Option<usize>,
+    /// Whether plays are counted and remembered where nothing is learnt.
+    pub(crate) follows: bool,
+    /// Tracks, the first of the catalogue, that were there before the epoch that is going on: those
+    /// of the training, then those that had been admitted when the last epoch was learnt.
+    pub(crate) settled: usize,
+    pub(crate) journal: Journal,
     trained: HashMap<TrackKey, Trained>,
     /// Plays of tracks that were not admitted yet.
     pub(crate) pending: HashMap<TrackId, u32>,
     /// What each listener has played, as far as this model has learnt it.
     pub(crate) memory: Memory,
-    pub(crate) memo: Memo,
+    pub(crate) memo: Arc<Mutex<Memo>>,
 }
 
 impl E4SRec {
@@ -82,10 +88,12 @@ impl E4SRec {
             learner: None,
             cache: None,
             adapter_version: 0,
-            asked_rows: None,
+            follows: false,
+            settled: 0,
+            journal: Journal::default(),
             pending: HashMap::new(),
             memory: Memory::new(settings.online.remembered),
-            memo: Memo::default(),
+            memo: Arc::default(),
             settings: settings.clone(),
             backbone,
             head,
@@ -112,13 +120,33 @@ impl E4SRec {
             learner: None,
             cache: None,
             adapter_version: self.adapter_version,
-            asked_rows: None,
+            follows: false,
+            settled: self.settled,
+            journal: Journal::default(),
             trained: self.trained.clone(),
             pending: self.pending.clone(),
             memory: self.memory.clone(),
-            memo: Memo::default(),
+            memo: Arc::default(),
             backbone,
         })
+    }
+
+    /// The same model with its parameters as they are, whose state follows the stream: plays are
+    /// counted and each listener's are remembered. What [`E4SRec::online`] is ahead of it, is
+    /// learnt; what it is ahead of [`E4SRec::frozen`], is only known.
+    ///
+    /// It shares the hidden states of `self` between two barriers, so that where both are asked
+    /// the same the language model reads once; if `self` learns, it shares nothing.
+    ///
+    /// # Errors
+    /// libtorch's own.
+    pub fn following(&self) -> Result<Self, ModelError> {
+        let mut model = self.frozen()?;
+        model.follows = true;
+        if self.learner.is_none() {
+            model.memo = self.memo.clone();
+        }
+        Ok(model)
     }
 
     /// The same model, learning from now on.
@@ -134,6 +162,16 @@ impl E4SRec {
     /// The version of the adapter that answers; it grows by one with each that is published.
     pub fn adapter_version(&self) -> u64 {
         self.adapter_version
+    }
+
+    /// The adapters that it publishes.
+    pub fn journal(&self) -> Journal {
+        self.journal.clone()
+    }
+
+    /// Learns otherwise from now on; for measurements.
+    pub fn set_online(&mut self, settings: OnlineSettings) {
+        self.settings.online = settings;
     }
 
     /// Uses the cache of listeners or not; for measurements. On by default.
@@ -170,6 +208,9 @@ impl E4SRec {
                 let plays = trained.map_or(0, |trained| trained.plays) + pending;
                 let fading = trained.map_or(0.0, |trained| trained.fading) + f64::from(pending);
                 self.popularity.admit(admitted.key, plays, fading);
+                if trained.is_some() {
+                    self.settled = row + 1;
+                }
                 new_rows.push(NewRow {
                     content,
                     residual: trained.map(|trained| trained.residual.clone()),
@@ -251,7 +292,6 @@ impl E4SRec {
         wanted: &[usize],
         mut each: impl FnMut(&Catalogue, &[usize], Tensor) -> Result<(), ModelError>,
     ) -> Result<(), ModelError> {
-        self.asked_rows = Some(self.catalogue.len());
         if wanted.is_empty() || self.catalogue.is_empty() {
             return Ok(());
         }

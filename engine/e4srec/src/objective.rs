@@ -1,6 +1,8 @@
 //! What is minimised, offline and online alike: the softmax over all tracks, or over a sample of
 //! them in which each listener's own tracks are always present.
 
+use std::collections::HashMap;
+
 use rand_chacha::ChaCha8Rng;
 use segue_listen::TrackId;
 use tch::{Device, Kind, Tensor};
@@ -16,6 +18,9 @@ use crate::popularity::Popularity;
 pub(crate) struct Questions {
     /// Row of what was played.
     pub targets: Vec<u32>,
+    /// Each question's place in time: tracks that came after it are not compared. Empty where none
+    /// did.
+    pub asked_at: Vec<i64>,
     /// Question, row and features of each track in the questions' contexts.
     own: Vec<(i64, u32)>,
     features: Vec<f32>,
@@ -45,6 +50,8 @@ pub(crate) struct Candidates {
     /// Column by row; `u32::MAX` for none.
     column: Vec<u32>,
     levels: Tensor,
+    /// When each candidate came, as far as that is after the first question: `[candidates]`.
+    came_at: Option<Tensor>,
 }
 
 impl Candidates {
@@ -103,7 +110,17 @@ impl Candidates {
             correction,
             column,
             levels: Tensor::f_from_slice(&levels)?.f_to_device(device)?,
+            came_at: None,
         })
+    }
+
+    /// Tells when those candidates came that came after the first question, by row.
+    pub fn tell_when(&mut self, came_at: &HashMap<u32, i64>) -> Result<(), ModelError> {
+        let rows = Vec::<i64>::try_from(self.rows.f_to_device(Device::Cpu)?)?;
+        let when = |row: &i64| came_at.get(&(*row as u32)).copied().unwrap_or(-1);
+        let when: Vec<i64> = rows.iter().map(when).collect();
+        self.came_at = Some(Tensor::f_from_slice(&when)?.f_to_device(self.rows.device())?);
+        Ok(())
     }
 
     fn column(&self, row: u32) -> Option<i64> {
@@ -151,6 +168,11 @@ impl Candidates {
         if !at.is_empty() {
             let places = [Some(index(&at)?), Some(index(&columns)?)];
             logits = logits.f_index_put(&places, &head.personal(&features)?, true)?;
+        }
+        if let Some(came_at) = &self.came_at {
+            let asked_at = index(&questions.asked_at)?.f_unsqueeze(-1)?;
+            let later = came_at.f_gt_tensor(&asked_at)?;
+            logits = logits.f_masked_fill(&later, f64::NEG_INFINITY)?;
         }
         let targets_here = index(&targets)?;
         let correction = match &self.correction {

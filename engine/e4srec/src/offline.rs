@@ -20,6 +20,7 @@ use crate::error::ModelError;
 use crate::head::{Head, QueryInputs, levelled};
 use crate::inputs::level;
 use crate::item_tower::{ItemTower, NewRow};
+use crate::memory::Recalled;
 use crate::model::{E4SRec, Trained, newest_vectors};
 use crate::objective::{Candidates, Questions};
 use crate::optimise::{AdamW, warm_cosine};
@@ -32,7 +33,7 @@ use crate::windows::{covering, tokens};
 const CLIP: f64 = 1.0;
 
 /// What training came to.
-#[derive(Clone, Copy, Debug, PartialEq, Default, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Default, serde::Serialize)]
 pub struct FitReport {
     /// Windows that were learnt from, in each epoch.
     pub windows: usize,
@@ -42,6 +43,8 @@ pub struct FitReport {
     pub first_loss: Option<f64>,
     /// The mean loss of the last tenth of the steps.
     pub last_loss: Option<f64>,
+    /// The loss of each step.
+    pub losses: Vec<f64>,
 }
 
 /// The log with its own dense ids: rows in the order of keys.
@@ -266,6 +269,7 @@ fn train(
     };
     report.first_loss = mean(losses.get(..part).unwrap_or(&[]));
     report.last_loss = mean(losses.get(losses.len() - part..).unwrap_or(&[]));
+    report.losses = losses;
     Ok(report)
 }
 
@@ -299,7 +303,7 @@ fn one_step(
         reads.push((length as i64, (0..range.len() as i64).collect()));
         for at in range {
             let Some(play) = plays.get(at) else { continue };
-            personal.read(context_before(plays, at), &[], at as u64);
+            personal.read(context_before(plays, at), Recalled::default(), at as u64);
             questions.push(play.track, &personal, rows);
             newest.push(plays.get(..at).unwrap_or(&[]));
         }

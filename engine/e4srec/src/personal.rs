@@ -10,7 +10,7 @@
 use segue_listen::TrackId;
 use segue_recommend::ContextPlay;
 
-use crate::memory::{Remembered, age};
+use crate::memory::{Recalled, plays_since};
 
 /// How many features there are.
 pub(crate) const FEATURES: usize = 8;
@@ -29,17 +29,20 @@ pub(crate) struct Personal {
     /// Sorted by address, which decides nothing.
     pub tracks: Vec<TrackId>,
     pub features: Vec<[f32; FEATURES]>,
+    /// Of each track, remembered plays and how many plays the listener had before the newest.
+    longer: Vec<(u32, u64)>,
 }
 
 impl Personal {
     /// Of a context, oldest first, of a listener with `plays` plays behind them, and of what is
-    /// remembered; replaces what was there.
-    pub fn read(&mut self, context: &[ContextPlay], remembered: &[Remembered], plays: u64) {
+    /// remembered; replaces what was there. A memory is of the last barrier: what was played since
+    /// counts as if it were remembered, so that the features do not depend on where epochs end.
+    pub fn read(&mut self, context: &[ContextPlay], recalled: Recalled<'_>, plays: u64) {
         self.tracks.clear();
         self.features.clear();
         self.tracks.extend(context.iter().map(|play| play.track));
         self.tracks
-            .extend(remembered.iter().map(|known| known.track));
+            .extend(recalled.tracks.iter().map(|known| known.track));
         self.tracks.sort_unstable();
         self.tracks.dedup();
         self.features.resize(self.tracks.len(), [0.0; FEATURES]);
@@ -71,12 +74,27 @@ impl Personal {
                 *present = 1.0;
             }
         }
-        for known in remembered {
-            if let Ok(row) = self.tracks.binary_search(&known.track)
-                && let Some([.., often, lately, ever]) = self.features.get_mut(row)
+        self.longer.clear();
+        self.longer.resize(self.tracks.len(), (0, 0));
+        let begin = plays.saturating_sub(context.len() as u64);
+        let fresh = (begin..)
+            .zip(context)
+            .filter(|(at, _)| *at >= recalled.until);
+        let fresh = fresh.map(|(at, play)| (play.track, 1, at));
+        let held = recalled.tracks.iter();
+        for (track, count, newest) in held.map(|r| (r.track, r.plays, r.newest)).chain(fresh) {
+            if let Ok(row) = self.tracks.binary_search(&track)
+                && let Some(longer) = self.longer.get_mut(row)
             {
-                *often = (known.plays as f32).ln_1p();
-                *lately = -age(known, plays).ln();
+                *longer = (longer.0.saturating_add(count), longer.1.max(newest));
+            }
+        }
+        for ([.., often, lately, ever], (count, newest)) in
+            self.features.iter_mut().zip(&self.longer)
+        {
+            if *count > 0 {
+                *often = (*count as f32).ln_1p();
+                *lately = -plays_since(*newest, plays).ln();
                 *ever = 1.0;
             }
         }
@@ -93,12 +111,14 @@ pub(crate) fn context_before(plays: &[ContextPlay], at: usize) -> &[ContextPlay]
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Remembered;
     use crate::windows::tests_support::plays_of;
 
     #[test]
     fn counts_recency_and_order() {
         let mut personal = Personal::default();
-        personal.read(&plays_of([5, 3, 7, 5, 3].into_iter()), &[], 5);
+        let plays = plays_of([5, 3, 7, 5, 3].into_iter());
+        personal.read(&plays, Recalled::default(), 5);
         assert_eq!(personal.tracks, [TrackId(3), TrackId(5), TrackId(7)]);
         let [three, five, seven] = [0, 1, 2].map(|at| personal.features[at]);
         assert!((three[0] - (2.01f32 / 0.01).ln()).abs() < 1e-5);
@@ -111,7 +131,7 @@ mod tests {
         assert_eq!((three[2], five[2], seven[2]), (1.0, 0.0, 0.0));
         // After the newest track, 3, came 7 once.
         assert_eq!((three[3], five[3], seven[3]), (0.0, 0.0, 2f32.ln()));
-        personal.read(&[], &[], 0);
+        personal.read(&[], Recalled::default(), 0);
         assert!(personal.tracks.is_empty() && personal.features.is_empty());
     }
 
@@ -119,17 +139,25 @@ mod tests {
     fn popularity_counts_fifty_plays() {
         let mut personal = Personal::default();
         let plays = plays_of(std::iter::once(1).chain(std::iter::repeat_n(2, 50)));
-        let remembered = [Remembered {
+        let tracks = [Remembered {
             track: TrackId(9),
             plays: 3,
             newest: 41,
         }];
-        personal.read(&plays, &remembered, 51);
+        let recalled = |until| Recalled {
+            tracks: &tracks,
+            until,
+        };
+        personal.read(&plays, recalled(51), 51);
         assert_eq!(personal.tracks, [TrackId(1), TrackId(2), TrackId(9)]);
         assert_eq!(personal.features[2][..5], [0.0; 5]);
         assert_eq!(personal.features[2][5..], [4f32.ln(), -10f32.ln(), 1.0]);
         assert_eq!(personal.features[1][5..], [0.0; 3]);
         assert!(personal.features[0][0].abs() < 1e-5);
         assert_eq!(personal.features[0][4], 1.0);
+        // The newest three plays are not remembered yet, and count all the same.
+        personal.read(&plays, recalled(48), 51);
+        assert_eq!(personal.features[1][5..], [4f32.ln(), 0.0, 1.0]);
+        assert_eq!(personal.features[0][5..], [0.0; 3]);
     }
 }

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use segue_flow::Epoch;
 use segue_listen::{Ratio, TrackId, TrackKey, UserId};
 use segue_nn::decoder::{Decoder, DecoderOptions};
 use segue_nn::decoder_config::{DecoderConfig, ModelType};
 use segue_recommend::contract::{Fixture, recommender_contract};
-use segue_recommend::recommender::{Admitted, Ask, ContextPlay, Example, Recommender};
+use segue_recommend::recommender::{Admitted, Ask, ContextPlay, Recommender};
 use segue_recommend::training::TrainingLog;
 use tch::{Device, Kind, Tensor};
 
@@ -18,6 +17,8 @@ use crate::settings::E4SRecSettings;
 use crate::windows::BLOCK;
 use crate::windows::tests_support::{ask_of, plays_of};
 use crate::{E4SRec, Foundation};
+
+mod online;
 
 const CONTENT: usize = 6;
 
@@ -157,6 +158,7 @@ fn the_contract_is_kept_frozen_and_online() {
     };
     let model = fit(&[], &settings(), 20);
     recommender_contract(|| Box::new(model.frozen().unwrap()), &fixture).unwrap();
+    recommender_contract(|| Box::new(model.following().unwrap()), &fixture).unwrap();
     recommender_contract(|| Box::new(model.online().unwrap()), &fixture).unwrap();
     let model = fit(&[5, 6], &settings(), 20);
     recommender_contract(|| Box::new(model.online().unwrap()), &fixture).unwrap();
@@ -220,61 +222,6 @@ fn a_corrected_ratio_and_late_content_are_read_anew() {
     let mut fresh = model.frozen().unwrap();
     let alone = fresh.hidden(&[ask(0, &plays, 30)], Freshness::Now).unwrap();
     assert!(furthest(&alone, &told) < 1e-4);
-}
-
-fn mean_reciprocal(
-    model: &mut E4SRec,
-    logs: &[Vec<ContextPlay>],
-    reads: std::ops::Range<usize>,
-) -> f64 {
-    let mut sum = 0.0;
-    let mut count = 0.0;
-    for (user, plays) in (0u32..).zip(logs) {
-        for read in reads.clone() {
-            let mut ranks = Vec::new();
-            model
-                .rank_of(&[ask(user, plays, read)], &[plays[read].track], &mut ranks)
-                .unwrap();
-            sum += ranks[0].map_or(0.0, |rank| 1.0 / f64::from(rank));
-            count += 1.0;
-        }
-    }
-    sum / count
-}
-
-#[test]
-fn what_is_learnt_online_shows_and_frozen_stays() {
-    // The stream turns around: what followed now precedes.
-    let logs: Vec<Vec<ContextPlay>> = (0..4)
-        .map(|user: u32| plays_of((0..130).map(|at: u32| (200 + user * 5 - at) % 20)))
-        .collect();
-    let model = fit(&[], &settings(), 20);
-    let content = contents(20);
-    let run = |mut model: E4SRec| {
-        model.admit(&admitted(&keys(20), &content)).unwrap();
-        for epoch in 0..8u64 {
-            let from = epoch as usize * 12 + 2;
-            let examples: Vec<Example<'_>> = (from..from + 12)
-                .flat_map(|read| {
-                    (0u32..).zip(&logs).map(move |(user, plays)| Example {
-                        ask: ask(user, plays, read),
-                        actual: plays[read].track,
-                    })
-                })
-                .collect();
-            let report = model.learn(Epoch(epoch), &examples).unwrap();
-            assert_eq!(report.examples, 48);
-        }
-        let version = model.adapter_version();
-        (mean_reciprocal(&mut model, &logs, 100..125), version)
-    };
-    let (frozen, still) = run(model.frozen().unwrap());
-    let (online, moved) = run(model.online().unwrap());
-    assert_eq!((still, moved), (0, 4));
-    assert!(online > frozen + 0.1, "{online} {frozen}");
-    // The model they came from has not moved either.
-    let (again, _) = run(model.frozen().unwrap());
-    assert_eq!(again, frozen);
 }
 
 #[test]

@@ -42,7 +42,8 @@ pub struct E4SRecSettings {
 pub struct BackboneSettings {
     /// Layers that are used; a cut backbone keeps most of its accuracy here (SLMRec, 2024).
     pub depth: usize,
-    /// What the frozen weights are multiplied in; what learns is `f32` in any case.
+    /// What the frozen weights are multiplied in; what learns is `f32` in any case. In Segue's own
+    /// configuration `auto` follows `models.precision`.
     pub precision: Precision,
     /// The text before the plays; computed once per adapter.
     pub instruction: String,

@@ -20,7 +20,7 @@ use crate::settings::SasRecSettings;
 use crate::windows::covering;
 
 /// What training came to.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct SasRecReport {
     /// Passes over the log that were made.
     pub epochs: usize,
@@ -28,6 +28,10 @@ pub struct SasRecReport {
     pub validation_loss: Option<f64>,
     /// The loss of the last epoch.
     pub training_loss: f64,
+    /// Step and loss, of every step.
+    pub training: Vec<(u64, f64)>,
+    /// Step and loss on what is held back, of every epoch.
+    pub validation: Vec<(u64, f64)>,
 }
 
 /// One training window: rows of the network's table, and which of them are held back as targets.
@@ -66,6 +70,8 @@ pub(super) fn train(
         epochs: 0,
         validation_loss: None,
         training_loss: f64::NAN,
+        training: Vec::new(),
+        validation: Vec::new(),
     };
     let steps = windows.len().div_ceil(settings.batch) as u64;
     let total = steps * settings.epochs as u64;
@@ -82,6 +88,7 @@ pub(super) fn train(
             sum += loss;
             count += 1;
             let done = report.epochs as u64 * steps + count;
+            report.training.push((done, loss));
             progress.step(done.min(total), total, &format!("loss {loss:.3}"));
         }
         report.epochs += 1;
@@ -89,6 +96,8 @@ pub(super) fn train(
         let Some(loss) = validate(network, &windows, settings, device, &mut rng)? else {
             continue;
         };
+        let done = report.epochs as u64 * steps;
+        report.validation.push((done, loss));
         tracing::debug!(
             epoch = report.epochs,
             training = report.training_loss,

@@ -1,0 +1,176 @@
+//! The slow learner: a step of the adapter and the projection, and its publication.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use segue_flow::Epoch;
+use segue_nn::lora::Mode;
+use segue_recommend::recommender::{Ask, CONTEXT_BLOCK, Example};
+
+use crate::backbone::{NOTHING_YET, UNKNOWN};
+use crate::error::ModelError;
+use crate::head::levelled;
+use crate::learner::{CLIP, Learner};
+use crate::listener_cache::item;
+use crate::memory::Recalled;
+use crate::model::E4SRec;
+use crate::objective::Questions;
+use crate::personal::Personal;
+use crate::prompt::TokenBatch;
+use crate::windows::runs;
+
+/// An adapter that came into use.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Publication {
+    /// Counts from 1; 0 is the one that training left.
+    pub version: u64,
+    /// At whose barrier.
+    pub epoch: Epoch,
+    /// Examples of the stream that its steps drew from.
+    pub examples: u64,
+    /// The mean loss of its step, before it.
+    pub loss: f64,
+}
+
+/// The adapters that a model has published, readable from elsewhere while it runs.
+#[derive(Clone, Debug, Default)]
+pub struct Journal(Arc<Mutex<Vec<Publication>>>);
+
+impl Journal {
+    /// What was published so far, in order.
+    pub fn publications(&self) -> Vec<Publication> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn note(&self, publication: Publication) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.push(publication);
+    }
+}
+
+impl E4SRec {
+    /// A step of the adapter and the projection, and their publication.
+    pub(crate) fn slow_step(
+        &mut self,
+        learner: &mut Learner,
+        epoch: Epoch,
+    ) -> Result<(), ModelError> {
+        let settings = self.settings.online.clone();
+        let batch: Vec<Example<'_>> = learner
+            .memory
+            .mixed_batch(settings.lora_batch)
+            .iter()
+            .flat_map(unfolded)
+            .filter(|example| self.catalogue.contains(example.actual))
+            .collect();
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let seed = self.settings.seed.wrapping_add(learner.epochs);
+        tch::manual_seed(seed as i64);
+        let asks: Vec<Ask<'_>> = batch.iter().map(|example| example.ask).collect();
+        let runs = runs(&asks, self.settings.lookback);
+        let length = runs.iter().map(|run| run.tokens.len() + 1).max();
+        let length = length.unwrap_or(1);
+        let mut tokens = TokenBatch::default();
+        let (mut reads, mut order) = (Vec::new(), Vec::new());
+        for (number, run) in (1..).zip(&runs) {
+            tokens.push(NOTHING_YET, None);
+            for token in &run.tokens {
+                let version = self.inputs.version(token.track.row());
+                tokens.push(item(token, version), Some(token));
+            }
+            tokens.pad(number * length, UNKNOWN);
+            let places = run.reads.iter().map(|&(_, read)| read as i64);
+            reads.push((length as i64, places.collect()));
+            order.extend(run.reads.iter().map(|&(ask, _)| ask));
+        }
+        self.backbone.decoder.unmerge_lora();
+        let table = self.inputs.table();
+        let hidden = self
+            .backbone
+            .read_whole(&tokens, &reads, table, Mode::Train)?;
+        let examples: Vec<Example<'_>> = order
+            .iter()
+            .filter_map(|&ask| batch.get(ask).copied())
+            .collect();
+        let asks: Vec<Ask<'_>> = examples.iter().map(|example| example.ask).collect();
+        let inputs = self.query_inputs(&asks, levelled(&hidden)?)?;
+        let all = self.catalogue.len();
+        let questions = told_by_context(&examples, all);
+        let limits = (all, settings.candidates);
+        let candidates = self.candidates(&questions, limits, &mut learner.rng)?;
+        let vectors = self.tower.vectors()?.f_index_select(0, &candidates.rows)?;
+        let loss = candidates.loss(&self.head, &inputs, &vectors, &questions)?;
+        loss.f_backward()?;
+        let finite = learner.adapter.step(settings.lora_rate, CLIP)?;
+        // The heads have learnt from these examples already, and learn every epoch.
+        self.forget_head_gradients();
+        if !finite {
+            return Ok(self.backbone.decoder.merge_lora()?);
+        }
+        self.publish()?;
+        self.journal.note(Publication {
+            version: self.adapter_version,
+            epoch,
+            examples: learner.memory.seen(),
+            loss: loss.f_double_value(&[])?,
+        });
+        Ok(())
+    }
+}
+
+/// An example, and before it each play of its newest block as an example of its own: one reading
+/// answers all of them.
+fn unfolded<'a>(example: &Example<'a>) -> impl Iterator<Item = Example<'a>> + use<'a> {
+    let Example { ask, actual } = *example;
+    let length = ask.context.len();
+    let in_block = usize::try_from(ask.plays % CONTEXT_BLOCK).map_or(0, |n| n.min(length));
+    (length - in_block..=length).map(move |at| Example {
+        ask: Ask {
+            plays: ask.plays - (length - at) as u64,
+            context: ask.context.get(..at).unwrap_or(&[]),
+            ..ask
+        },
+        actual: ask.context.get(at).map_or(actual, |play| play.track),
+    })
+}
+
+/// The questions as their contexts alone tell them, which is how the adapter was trained. Whatever
+/// else is remembered of a listener has come to know the answers by now.
+fn told_by_context(examples: &[Example<'_>], among: usize) -> Questions {
+    let mut questions = Questions::default();
+    let mut personal = Personal::default();
+    for Example { ask, actual } in examples {
+        personal.read(ask.context, Recalled::default(), ask.plays);
+        questions.push(*actual, &personal, among);
+    }
+    questions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::windows::tests_support::{ask_of, plays_of};
+
+    #[test]
+    fn plays_of_the_newest_block_are_questions_as_they_were_asked() {
+        let plays = plays_of(0..130);
+        let example = |read: usize| Example {
+            ask: ask_of(&plays, read),
+            actual: plays[read].track,
+        };
+        for (read, first) in [(120, 100), (100, 100), (7, 0)] {
+            let all: Vec<Example<'_>> = unfolded(&example(read)).collect();
+            assert_eq!(all.len(), read - first + 1);
+            for (found, at) in all.iter().zip(first..) {
+                let asked = example(at);
+                assert_eq!(found.ask.plays, asked.ask.plays);
+                assert_eq!(found.ask.context, asked.ask.context);
+                assert_eq!(found.actual, asked.actual);
+            }
+        }
+    }
+}
