@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use segue_catalog::encoder::Encoder;
 use segue_e4srec::item_encoders::sasrec::SasRec;
 use segue_e4srec::settings::{E4SRecSettings, SasRecSettings};
-use segue_e4srec::{E4SRec, Foundation, ModelError};
+use segue_e4srec::{E4SRec, Foundation, Journal, ModelError, Publication};
 use segue_encode::text::TextEncoder;
 use segue_flow::Remedy;
 use segue_flow::clock::WallClock;
@@ -35,7 +35,9 @@ pub struct ModelSettings {
     pub device: DevicePreference,
     /// Threads that one CPU operation is spread over; 0: one per core.
     pub threads: usize,
-    /// What models compute in: `auto` (bf16 where the device multiplies it natively), `f32`, `bf16`.
+    /// What pretrained weights are multiplied in: `auto` (bf16 where the device does it natively),
+    /// `f32`, `bf16`. The language model's own setting, where it is not `auto`, goes over it. What
+    /// is trained here, SASRec among it, is `f32` in any case.
     pub precision: Precision,
     /// The folder of pretrained weights; empty: $SEGUE_MODELS, else `.models`.
     pub folder: PathBuf,
@@ -74,11 +76,34 @@ pub struct Taught {
     pub phases: Vec<Phase>,
     /// Training curves.
     pub training: Vec<Curve>,
-    /// Published adapters.
-    pub adapters: Vec<Adapter>,
+    /// Tracks that were there when the models were trained.
+    pub tracks: u64,
+    /// Who publishes adapters, and which.
+    pub journal: Option<(&'static str, Journal)>,
 }
 
 impl Taught {
+    /// The adapters that were published, in order.
+    pub fn adapters(&self) -> Vec<Adapter> {
+        let Some((model, journal)) = &self.journal else {
+            return Vec::new();
+        };
+        let published = journal.publications();
+        let newest = published.last().map_or(0, |one| one.version);
+        let adapter = |one: &Publication| Adapter {
+            model: (*model).to_owned(),
+            version: one.version,
+            epoch: one.epoch.0,
+            examples: one.examples,
+            loss: Some(one.loss),
+            fate: match one.version == newest {
+                true => "in use".to_owned(),
+                false => "replaced".to_owned(),
+            },
+        };
+        published.iter().map(adapter).collect()
+    }
+
     /// The training curves and those of online learning.
     pub fn curves(&self, online: &[(String, u64, f32)]) -> Vec<Curve> {
         let mut curves = self.training.clone();
@@ -98,6 +123,7 @@ impl Taught {
     }
 }
 
+const ONLINE: &str = "e4srec-online";
 const ONLINE_LOSS: &str = "online loss by epoch";
 
 /// The device, chosen, and where weights are.
@@ -172,6 +198,9 @@ impl Models {
         }
         let mut e4srec = config.models.e4srec.clone();
         e4srec.seed = config.seed;
+        if e4srec.backbone.precision == Precision::Auto {
+            e4srec.backbone.precision = config.models.precision;
+        }
         e4srec.check()?;
         // Before hours of a stream go by: are the weights there, and whole?
         let folder = self.folder.join("smollm2-135m");
@@ -202,10 +231,11 @@ pub fn unmeasured() -> Vec<String> {
 /// Pairs whose difference is reported.
 pub fn comparisons() -> Vec<(String, String)> {
     [
-        ("e4srec-online", "e4srec-frozen"),
-        ("e4srec-online", "sasrec"),
-        ("e4srec-online", "personal-most-pop"),
-        ("e4srec-online", "sequential-rules"),
+        (ONLINE, "e4srec-frozen"),
+        (ONLINE, "e4srec-state"),
+        (ONLINE, "sasrec"),
+        (ONLINE, "personal-most-pop"),
+        (ONLINE, "sequential-rules"),
     ]
     .map(|(one, other)| (one.to_owned(), other.to_owned()))
     .to_vec()
@@ -214,7 +244,7 @@ pub fn comparisons() -> Vec<(String, String)> {
 /// The pair that the report leads with.
 pub fn headline() -> Option<Headline> {
     Some(Headline {
-        online: "e4srec-online".to_owned(),
+        online: ONLINE.to_owned(),
         frozen: "e4srec-frozen".to_owned(),
     })
 }
@@ -261,12 +291,22 @@ impl Lessons {
             seconds,
             amount: Some((examples, "examples".to_owned())),
         };
-        self.taught
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .phases
-            .push(phase);
+        self.note(|taught| taught.phases.push(phase));
         Ok(outcome)
+    }
+
+    /// Notes the course of a loss for the report.
+    fn curve(&self, model: &str, name: &str, points: Vec<(u64, f64)>) {
+        let curve = Curve {
+            model: model.to_owned(),
+            name: name.to_owned(),
+            points,
+        };
+        self.note(|taught| taught.training.push(curve));
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Taught)) {
+        note(&mut self.taught.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -283,6 +323,8 @@ impl Curriculum for Lessons {
             let (model, report) = SasRec::fit(log, &keys, &self.sasrec, device, bar)
                 .map_err(|error| failed("sasrec", &error))?;
             let examples = (log.plays.len() * report.epochs) as u64;
+            self.curve("sasrec", "training loss", report.training);
+            self.curve("sasrec", "validation loss", report.validation);
             Ok((model, examples))
         })?;
         let e4srec = self.lesson("e4srec", |bar| {
@@ -291,11 +333,18 @@ impl Curriculum for Lessons {
                 .map_err(|error| failed("sasrec", &error))?;
             let fit = E4SRec::fit(&self.foundation, log, &tracks, &vectors, &self.e4srec, bar);
             let (model, report) = fit.map_err(|error| failed("e4srec", &error))?;
+            let losses = (1..).zip(report.losses).collect();
+            self.curve("e4srec", "training loss", losses);
             Ok((model, report.tokens))
         })?;
         let of_e4srec = |error| failed("e4srec", &error);
         let online = e4srec.online().map_err(of_e4srec)?;
         let frozen = e4srec.frozen().map_err(of_e4srec)?;
+        let state = frozen.following().map_err(of_e4srec)?;
+        self.note(|taught| {
+            taught.journal = Some((ONLINE, online.journal()));
+            taught.tracks = tracks.len() as u64;
+        });
         let mut favourites = PersonalMostPop::new();
         favourites.train(log);
         let mut rules = SequentialRules::default();
@@ -303,6 +352,7 @@ impl Curriculum for Lessons {
         // The dearest first: who answers is the first that can.
         let mut ladder: Vec<Box<dyn Recommender>> = vec![
             Box::new(online),
+            Box::new(state),
             Box::new(frozen),
             Box::new(sasrec),
             Box::new(rules),

@@ -123,7 +123,8 @@ pub struct OnlineSettings {
     /// The adapter takes a step every so many epochs; 0 for never. Each step is a new version, and
     /// all caches are computed anew.
     pub lora_every: u64,
-    /// Examples of a step of the adapter, half of them of all time and half of them new.
+    /// Examples of a step of the adapter, half of them of all time and half of them new; with each
+    /// come the plays of its window's newest block, which cost nothing more.
     pub lora_batch: usize,
     /// AdamW's rate for the adapter.
     pub lora_rate: f64,
@@ -216,9 +217,9 @@ impl Default for OnlineSettings {
             row_rate: 0.05,
             content_every: 4,
             content_rate: 2e-4,
-            lora_every: 0,
+            lora_every: 8,
             lora_batch: 16,
-            lora_rate: 1e-4,
+            lora_rate: 3e-4,
             reservoir: 4_096,
             recent: 4_096,
             remembered: 256,

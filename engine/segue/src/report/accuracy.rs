@@ -68,6 +68,7 @@ pub(super) fn recommenders(report: &PrequentialReport) -> Vec<Table> {
                     "recall@10",
                     "recall@20",
                     "NDCG@10",
+                    "recall@20, mean of listeners",
                     "could not rank",
                 ],
                 NOTHING_EVALUATED,
@@ -80,11 +81,13 @@ pub(super) fn recommenders(report: &PrequentialReport) -> Vec<Table> {
                 let figures = METRICS
                     .iter()
                     .map(|metric| metric.scale.estimate(&(metric.of)(&slice.per_event)));
+                let per_user = (RECALL_20.of)(&slice.per_user);
                 let unranked = (*kind == "all plays").then(|| count(recommender.unranked));
                 table.row(
                     [recommender.name.clone()]
                         .into_iter()
                         .chain(figures)
+                        .chain([RECALL_20.scale.estimate(&per_user)])
                         .chain(unranked),
                 );
             }
@@ -133,17 +136,31 @@ pub(super) fn temperatures(report: &PrequentialReport) -> Table {
 pub(super) fn differences(report: &PrequentialReport) -> Table {
     let mut table = Table::new(
         "Differences on the same plays; an interval above 0 says that the first is better",
-        &["difference", "plays", "recall@10", "recall@20", "NDCG@10"],
+        &[
+            "difference",
+            "plays",
+            "recall@10",
+            "recall@20",
+            "NDCG@10",
+            "recall@20, mean of listeners",
+        ],
         "no recommenders were compared",
     );
     for difference in &report.differences {
         for (kind, slice) in KINDS {
-            let metrics = &slice(&difference.parts).per_event;
+            let slice = slice(&difference.parts);
             let figures = METRICS
                 .iter()
-                .map(|metric| metric.scale.difference(&(metric.of)(metrics)));
+                .map(|metric| metric.scale.difference(&(metric.of)(&slice.per_event)));
+            let per_user = (RECALL_20.of)(&slice.per_user);
+            let per_user = RECALL_20.scale.difference(&per_user);
             let name = format!("{} − {}", difference.name, difference.minus);
-            table.row([name, kind.to_owned()].into_iter().chain(figures));
+            table.row(
+                [name, kind.to_owned()]
+                    .into_iter()
+                    .chain(figures)
+                    .chain([per_user]),
+            );
         }
     }
     table

@@ -156,6 +156,8 @@ pub struct Adapter {
     pub epoch: u64,
     /// Examples it had learnt from.
     pub examples: u64,
+    /// The mean loss of its step, before it.
+    pub loss: Option<f64>,
     /// What became of it, in a word or two: `in use`, `rolled back`.
     pub fate: String,
 }

@@ -209,8 +209,10 @@ impl Page {
         };
         self.push(&[
             "<p>Before each play was learnt from, every recommender ranked it among all tracks ",
-            "known by then. Means per play; in brackets the 95 % interval, listeners counted as ",
-            "independent. Equals rank last, and what was already played is never left out.</p>\n",
+            "known by then. Means per play, where those who play most weigh most, and in the column ",
+            "that says so the mean of each listener's mean; in brackets the 95 % interval, listeners ",
+            "counted as independent and a few who play most as few. Equals rank last, and what was ",
+            "already played is never left out.</p>\n",
         ]);
         let mut shown = accuracy::recommenders(prequential);
         shown.push(accuracy::differences(prequential));

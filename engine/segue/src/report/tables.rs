@@ -205,6 +205,18 @@ pub(super) fn completion(completion: &Completion) -> Table {
 
 pub(super) const NO_RATIOS: &str = "no play has a completion ratio";
 
+/// The newest adapters, where there are too many for a terminal.
+pub(super) fn newest_adapters(report: &Report) -> Table {
+    const SHOWN: usize = 5;
+    let mut table = adapters(report);
+    let all = table.rows.len();
+    if all > SHOWN {
+        table.rows.drain(..all - SHOWN);
+        table.caption = format!("Adapters: the newest {SHOWN} of {all}");
+    }
+    table
+}
+
 /// What became of each adapter.
 pub(super) fn adapters(report: &Report) -> Table {
     let mut table = Table::new(
@@ -214,6 +226,7 @@ pub(super) fn adapters(report: &Report) -> Table {
             "version",
             "since epoch",
             "examples learnt from",
+            "loss of its step",
             "fate",
         ],
         "no adapter was published",
@@ -224,6 +237,9 @@ pub(super) fn adapters(report: &Report) -> Table {
             count(adapter.version),
             count(adapter.epoch),
             count(adapter.examples),
+            adapter
+                .loss
+                .map_or_else(|| ABSENT.to_owned(), |loss| format!("{loss:.3}")),
             adapter.fate.clone(),
         ]);
     }

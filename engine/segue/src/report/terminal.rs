@@ -32,7 +32,7 @@ pub fn render(report: &Report) -> String {
         tables::latency(report),
         tables::sessions(&report.sessions),
         tables::completion(&report.completion),
-        tables::adapters(report),
+        tables::newest_adapters(report),
     ];
     if let Some(prequential) = &report.prequential {
         shown.extend(recommenders(prequential));

@@ -135,6 +135,7 @@ fn full() -> Report {
             version: 3,
             epoch: 120,
             examples: 40_000,
+            loss: Some(4.25),
             fate: "in use".to_owned(),
         }],
         notes: vec!["The backbone is cut to 4 of its 30 layers.".to_owned()],
