@@ -238,7 +238,11 @@ impl About {
         fill_distributions(&mut report, summary);
         let teaching = seen.teaching.unwrap_or((took, took));
         report.phases = phases(summary, taught, read_in, teaching, took);
-        report.throughput = throughput(summary, seen, (read_in, teaching, took));
+        report.throughput = throughput(
+            &seen.throughput,
+            (summary.trained_on, summary.stream.plays),
+            (read_in, teaching, took),
+        );
         report.curves = taught.curves(&summary.losses);
         report.adapters = taught.adapters();
         report.notes = notes(summary, taught, &self.examples);
@@ -281,19 +285,18 @@ const THE_REST: &str = "predict, measure, learn: the rest";
 
 /// How far the two streaming phases had come, each counted from its own beginning to its end.
 fn throughput(
-    summary: &RunSummary,
-    seen: &Seen,
+    seen: &[(f64, u64)],
+    (trained, all): (u64, u64),
     (read_in, (begun, ended), took): (f64, (f64, f64), f64),
 ) -> Vec<Throughput> {
-    let all = summary.stream.plays;
-    let trained = summary.trained_on.min(all);
+    let trained = trained.min(all);
     let phase = |name: &str, (from, to): (f64, f64), (before, after): (u64, u64)| {
         let within = |&(at, plays): &(f64, u64)| {
             (at > from && at < to && (before..=after).contains(&plays))
                 .then(|| (at - from, plays - before))
         };
         let mut points = vec![(0.0, 0)];
-        points.extend(seen.throughput.iter().filter_map(within));
+        points.extend(seen.iter().filter_map(within));
         points.push(((to - from).max(0.0), after - before));
         Throughput {
             phase: name.to_owned(),
@@ -327,19 +330,11 @@ fn phases(
             read_in,
             plays(summary.stream.records),
         ),
-        phase(
-            TRAINING_PART,
-            begun - read_in,
-            plays(trained),
-        ),
+        phase(TRAINING_PART, begun - read_in, plays(trained)),
     ];
     phases.extend(taught.phases.iter().cloned());
     let measured = summary.stream.plays.saturating_sub(trained);
-    phases.push(phase(
-        THE_REST,
-        took - ended,
-        plays(measured),
-    ));
+    phases.push(phase(THE_REST, took - ended, plays(measured)));
     phases
 }
 
@@ -396,4 +391,32 @@ fn commit() -> Option<String> {
         .ok()?;
     let commit = String::from_utf8(output.stdout).ok()?;
     (output.status.success() && !commit.trim().is_empty()).then(|| commit.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_counts_from_its_own_beginning_to_its_end() {
+        let seen = [
+            (0.0, 0),
+            (3.0, 400),
+            (5.0, 1_000),
+            (30.0, 1_500),
+            (41.0, 1_900),
+        ];
+        let watched = throughput(&seen, (1_000, 2_000), (2.0, (6.0, 20.0), 42.0));
+        assert_eq!(
+            watched[0].points,
+            [(0.0, 0), (1.0, 400), (3.0, 1_000), (4.0, 1_000)]
+        );
+        assert_eq!(
+            watched[1].points,
+            [(0.0, 0), (10.0, 500), (21.0, 900), (22.0, 1_000)]
+        );
+        // A log that ended before its training part did.
+        let short = throughput(&seen[..2], (1_000, 500), (2.0, (6.0, 20.0), 20.5));
+        assert_eq!(short[1].points, [(0.0, 0), (0.5, 0)]);
+    }
 }

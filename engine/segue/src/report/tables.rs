@@ -245,3 +245,27 @@ pub(super) fn adapters(report: &Report) -> Table {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::data::Adapter;
+
+    #[test]
+    fn a_terminal_shows_the_newest_adapters() {
+        let adapters = |versions| Report {
+            adapters: (1..=versions)
+                .map(|version| Adapter {
+                    version,
+                    ..Adapter::default()
+                })
+                .collect(),
+            ..Report::default()
+        };
+        let table = newest_adapters(&adapters(23));
+        let versions: Vec<&str> = table.rows.iter().map(|row| row[1].as_str()).collect();
+        assert_eq!(versions, ["19", "20", "21", "22", "23"]);
+        assert_eq!(table.caption, "Adapters: the newest 5 of 23");
+        assert_eq!(newest_adapters(&adapters(5)).caption, "Adapters");
+    }
+}
