@@ -14,6 +14,7 @@ use crate::client::{self, Asker};
 use crate::delivery::Deliveries;
 use crate::error::KafkaError;
 use crate::settings::Settings;
+use crate::topics;
 
 /// How long to serve delivery reports while the producer's queue is full, at a time.
 const WHEN_FULL: Duration = Duration::from_millis(5);
@@ -211,15 +212,22 @@ impl KafkaSink {
     }
 
     /// The positions after the epoch's inputs.
-    fn positions(&self, inputs: &[OffsetRange]) -> Result<Option<TopicPartitionList>, KafkaError> {
+    fn positions(
+        &self,
+        epoch: Epoch,
+        inputs: &[OffsetRange],
+    ) -> Result<Option<TopicPartitionList>, KafkaError> {
         let (Some(topic), false) = (&self.input, inputs.is_empty()) else {
             return Ok(None);
         };
         let mut list = TopicPartitionList::new();
         for range in inputs {
             let position = rdkafka::Offset::Offset(range.to.0.cast_signed());
-            list.add_partition_offset(topic, range.lane.0.cast_signed(), position)
+            let mut place = list.add_partition(topic, range.lane.0.cast_signed());
+            place
+                .set_offset(position)
                 .map_err(|error| self.sort(&error, topic))?;
+            place.set_metadata(topics::note(epoch));
         }
         Ok(Some(list))
     }
@@ -308,7 +316,7 @@ impl Sink for KafkaSink {
     fn commit(&mut self, epoch: Epoch, inputs: &[OffsetRange]) -> Result<(), SinkError> {
         self.check_open(epoch, "commit")?;
         self.flush()?;
-        let positions = self.positions(inputs)?;
+        let positions = self.positions(epoch, inputs)?;
         if self.transactional {
             self.commit_transaction(positions)?;
         } else if let Some(list) = positions {

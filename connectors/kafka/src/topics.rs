@@ -6,9 +6,9 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::{Offset as Position, TopicPartitionList};
-use segue_flow::Offset;
-use segue_listen::EventTime;
 use segue_flow::clock::{MachineClock, WallClock};
+use segue_flow::{Epoch, Offset};
+use segue_listen::EventTime;
 
 use crate::client::{self, Asker, Complaints};
 use crate::error::KafkaError;
@@ -84,12 +84,21 @@ pub fn inspect(settings: &Settings, topic: &str) -> Result<Vec<PartitionState>, 
     (0..asker.partitions(topic)?).map(state).collect()
 }
 
-/// The offset to go on from in each partition of a topic, as the group committed it last; `None`
-/// where it never did.
+/// What a group committed for one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The offset to go on from.
+    pub offset: Offset,
+    /// The epoch that ended there, if Segue committed it.
+    pub epoch: Option<Epoch>,
+}
+
+/// Where to go on in each partition of a topic, as the group committed it last; `None` where it never
+/// did.
 ///
 /// # Errors
 /// The brokers do not answer, or there is no such topic.
-pub fn committed(settings: &Settings, topic: &str) -> Result<Vec<Option<Offset>>, KafkaError> {
+pub fn committed(settings: &Settings, topic: &str) -> Result<Vec<Option<Committed>>, KafkaError> {
     let asker = Asker::new(settings)?;
     let count = asker.partitions(topic)?;
     let mut list = TopicPartitionList::new();
@@ -103,7 +112,10 @@ pub fn committed(settings: &Settings, topic: &str) -> Result<Vec<Option<Offset>>
     let offset = |partition: u32| {
         let found = answer.find_partition(topic, partition.cast_signed())?;
         match found.offset() {
-            Position::Offset(offset) => u64::try_from(offset).ok().map(Offset),
+            Position::Offset(offset) => u64::try_from(offset).ok().map(|offset| Committed {
+                offset: Offset(offset),
+                epoch: epoch_in(found.metadata()),
+            }),
             _ => None,
         }
     };
@@ -114,16 +126,21 @@ pub fn committed(settings: &Settings, topic: &str) -> Result<Vec<Option<Offset>>
     Ok(offsets)
 }
 
+/// What goes with a committed offset: the epoch that it ends.
+pub(crate) fn note(epoch: Epoch) -> String {
+    format!("segue epoch {}", epoch.0)
+}
+
+fn epoch_in(note: &str) -> Option<Epoch> {
+    note.strip_prefix("segue epoch ")?.parse().ok().map(Epoch)
+}
+
 /// The first offset in each partition whose record its log has stamped `at` or later; the end where
 /// there is none.
 ///
 /// # Errors
 /// The brokers do not answer, or there is no such topic.
-pub fn at_time(
-    settings: &Settings,
-    topic: &str,
-    at: EventTime,
-) -> Result<Vec<Offset>, KafkaError> {
+pub fn at_time(settings: &Settings, topic: &str, at: EventTime) -> Result<Vec<Offset>, KafkaError> {
     let asker = Asker::new(settings)?;
     let count = asker.partitions(topic)?;
     let mut list = TopicPartitionList::new();

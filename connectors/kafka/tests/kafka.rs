@@ -17,6 +17,7 @@ use segue_flow::{
 use segue_kafka::broker::{Broker, PASSWORD, USER};
 use segue_kafka::{
     Guarantee, KafkaError, KafkaSink, KafkaSource, Mechanism, Protocol, Secret, Settings, Until,
+    topics,
 };
 use segue_listen::EventTime;
 
@@ -112,6 +113,14 @@ fn record<'a>(topic: &'a str, value: &'a [u8]) -> OutRecord<'a> {
     }
 }
 
+/// What is committed for a partition at the end of an epoch.
+fn place(offset: u64, epoch: u64) -> Option<topics::Committed> {
+    Some(topics::Committed {
+        offset: Offset(offset),
+        epoch: Some(Epoch(epoch)),
+    })
+}
+
 fn inputs(to: u64) -> [OffsetRange; 1] {
     [OffsetRange {
         lane: LaneId(1),
@@ -140,7 +149,7 @@ fn records_and_input_offsets_are_committed_together_or_not_at_all() {
     sink.begin(Epoch(1)).unwrap();
     sink.write(record(&output, b"0")).unwrap();
     sink.commit(Epoch(1), &inputs(10)).unwrap();
-    assert_eq!(committed(), [None, Some(Offset(10))]);
+    assert_eq!(committed(), [None, place(10, 1)]);
 
     sink.begin(Epoch(2)).unwrap();
     sink.write(record(&output, b"999")).unwrap();
@@ -167,13 +176,13 @@ fn records_and_input_offsets_are_committed_together_or_not_at_all() {
         Readiness::Idle
     );
     assert_eq!(more, []);
-    assert_eq!(committed(), [None, Some(Offset(10))]);
+    assert_eq!(committed(), [None, place(10, 1)]);
     sink.commit(Epoch(2), &inputs(20)).unwrap();
     assert_eq!(
         numbers(&read_to_end(on.bounded(&output, 0).as_mut())),
         [0, 1]
     );
-    assert_eq!(committed(), [None, Some(Offset(20))]);
+    assert_eq!(committed(), [None, place(20, 2)]);
 }
 
 #[test]
@@ -202,7 +211,7 @@ fn without_transactions_input_offsets_follow_the_records() {
         sink.write(record(&output, b"1")).unwrap();
         sink.commit(Epoch(epoch), &inputs(epoch * 100)).unwrap();
         let committed = segue_kafka::committed(&on.settings, &input).unwrap();
-        assert_eq!(committed, [None, Some(Offset(epoch * 100))]);
+        assert_eq!(committed, [None, place(epoch * 100, epoch)]);
     }
     assert_eq!(read_to_end(on.bounded(&output, 0).as_mut()).len(), 3);
 }

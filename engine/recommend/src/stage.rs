@@ -40,12 +40,12 @@ use crate::listeners::{Chunk, Listeners};
 use crate::prequential::Prequential;
 use crate::recommender::Recommender;
 
+pub use checkpoints::lane_part;
 pub use content::Content;
 pub use parts::{
-    Checkpointing, Curriculum, EncoderLink, EngineError, Parts, Restored, RunSummary, StageSettings,
-    Watcher,
+    Checkpointing, Curriculum, EncoderLink, EngineError, Parts, Restored, RunSummary,
+    StageSettings, Watcher,
 };
-pub use checkpoints::lane_part;
 pub use records::{PredictedTrack, Prediction, SessionRecord, Topics};
 pub use tally::{RATIO_BINS, RatioCounts, StreamTally};
 

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
-use segue_flow::Offset;
 use segue_flow::checkpoint::{CheckpointStore, Manifest};
+use segue_flow::{Epoch, Offset};
 use segue_recommend::stage::Restored;
 
 use crate::config::Config;
@@ -26,8 +26,17 @@ pub fn fixed(config: &Config) -> BTreeMap<String, String> {
     ])
 }
 
-/// The checkpoint to go on from. `committed` is where each partition of `topic` stands by what the
-/// output has committed, `None` where nothing ever was.
+/// What the output has committed last.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Committed {
+    /// Where each partition of the input stands; `None` where nothing ever was.
+    pub positions: Vec<Option<Offset>>,
+    /// Of which epoch that is the end, where it was noted. Two epochs may end at the same positions:
+    /// time goes on without records too.
+    pub epoch: Option<Epoch>,
+}
+
+/// The checkpoint to go on from.
 ///
 /// # Errors
 /// Something was committed and no whole checkpoint is of those positions, or the one that is was
@@ -35,22 +44,23 @@ pub fn fixed(config: &Config) -> BTreeMap<String, String> {
 pub fn find(
     store: &CheckpointStore,
     topic: &str,
-    committed: &[Option<Offset>],
+    committed: &Committed,
     config: &Config,
 ) -> Result<Option<Restored>> {
-    if committed.iter().all(Option::is_none) {
+    if committed.positions.iter().all(Option::is_none) {
         return Ok(None);
     }
-    let Some(manifest) = store.newest_good_that(|manifest| fits(manifest, topic, committed))? else {
+    let Some(manifest) = store.newest_good_that(|manifest| fits(manifest, topic, committed))?
+    else {
         bail!(
             "results of {topic} up to {} are committed, and no checkpoint in {} is of those \
              positions: give the right checkpoint.url, or begin anew with --from earliest (what is \
              read again is then written again)",
-            told(committed),
+            told(&committed.positions),
             config.checkpoint.url
         );
     };
-    let partitions = committed.len();
+    let partitions = committed.positions.len();
     if manifest.body.partitions as usize != partitions {
         bail!(
             "checkpoint {} is of {} partitions of {topic}, which has {partitions} now: listeners lie \
@@ -82,19 +92,22 @@ pub fn find(
     }))
 }
 
-fn fits(manifest: &Manifest, topic: &str, committed: &[Option<Offset>]) -> bool {
+fn fits(manifest: &Manifest, topic: &str, committed: &Committed) -> bool {
     let positions = &manifest.body.positions;
     // A partition that was never committed stands at its beginning.
     let stands = |position: &segue_flow::checkpoint::Position| {
         position.topic == topic
             && committed
+                .positions
                 .get(position.partition as usize)
                 .is_some_and(|committed| committed.unwrap_or_default() == position.offset)
     };
-    !positions.is_empty() && positions.iter().all(stands)
+    let of_epoch = committed.epoch.is_none_or(|epoch| epoch == manifest.epoch);
+    of_epoch && !positions.is_empty() && positions.iter().all(stands)
 }
 
 fn told(committed: &[Option<Offset>]) -> String {
-    let one = |offset: &Option<Offset>| offset.map_or("-".to_owned(), |offset| offset.0.to_string());
+    let one =
+        |offset: &Option<Offset>| offset.map_or("-".to_owned(), |offset| offset.0.to_string());
     committed.iter().map(one).collect::<Vec<_>>().join(", ")
 }

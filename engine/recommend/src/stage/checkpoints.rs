@@ -125,7 +125,8 @@ impl RecommendStage {
             checkpoints.held.push_back(batch);
             return Ok(None);
         }
-        checkpoints.anything_new |= !batch.covers.is_empty();
+        // Time that comes to its end closes sessions without a record.
+        checkpoints.anything_new |= !batch.covers.is_empty() || !batch.outputs.is_empty();
         let Some(Barrier { number, state }) = batch.barrier.take() else {
             self.call_checkpoint();
             return Ok(Some(batch));
@@ -173,10 +174,20 @@ impl RecommendStage {
         for batch in held.into_iter().flatten() {
             self.take(batch)?;
         }
-        match &self.checkpoints {
-            Some(checkpoints) if checkpoints.all_answered(lanes) => self.checkpoint(),
-            _ => Ok(()),
+        let Some(checkpoints) = &self.checkpoints else {
+            return Ok(());
+        };
+        if !checkpoints.all_answered(lanes) {
+            return Ok(());
         }
+        // The last round of a log that is complete is as long as it is.
+        if self.merge.as_ref().is_some_and(Merge::is_complete) {
+            self.barrier()?;
+            self.checkpoints
+                .iter_mut()
+                .for_each(|c| c.anything_new = true);
+        }
+        self.checkpoint()
     }
 
     /// Everything that the lanes read before their answers has been taken in, and nothing after it.
@@ -201,7 +212,9 @@ impl RecommendStage {
                     let before = |lane| checkpoints.committed.get(&lane).copied();
                     let range = |(lane, answer): &(LaneId, &Answer)| OffsetRange {
                         lane: *lane,
-                        from: before(*lane).unwrap_or(answer.position).min(answer.position),
+                        from: before(*lane)
+                            .unwrap_or(answer.position)
+                            .min(answer.position),
                         to: answer.position,
                     };
                     let inputs: Vec<OffsetRange> = lanes.iter().map(range).collect();
@@ -279,8 +292,14 @@ impl RecommendStage {
         let state: Owned =
             decode(PART, VERSION, part(PART)?).map_err(|error| wrong(error.to_string()))?;
         if state.merge.is_some() != self.settings.exact {
-            let was = if state.merge.is_some() { "set" } else { "not set" };
-            return Err(wrong(format!("recommend.exact was {was} when it was taken")));
+            let was = if state.merge.is_some() {
+                "set"
+            } else {
+                "not set"
+            };
+            return Err(wrong(format!(
+                "recommend.exact was {was} when it was taken"
+            )));
         }
         self.round = state.round;
         self.epoch = restored.epoch.next();
@@ -290,7 +309,12 @@ impl RecommendStage {
         self.addresses = state.addresses.restored(directory, self.content.keys())?;
         self.listeners = state.listeners;
         self.chunk = state.chunk;
-        self.asked_at = state.asked.iter().map(|asked| asked.user).zip(0..).collect();
+        self.asked_at = state
+            .asked
+            .iter()
+            .map(|asked| asked.user)
+            .zip(0..)
+            .collect();
         self.asked = state.asked;
         self.parts.durations = state.durations;
         self.tally = state.tally;

@@ -95,6 +95,12 @@ impl Merge {
         self.take(lane)
     }
 
+    /// Whether every lane has said that nothing more will come, ever.
+    pub(super) fn is_complete(&self) -> bool {
+        let over = |waiting: &Waiting| waiting.complete == Some(Watermark::END);
+        self.lanes.iter().all(over)
+    }
+
     /// No lane will say anything more.
     pub(super) fn end(&mut self) {
         for waiting in &mut self.lanes {

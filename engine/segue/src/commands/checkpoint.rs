@@ -110,12 +110,19 @@ fn inspect(store: &CheckpointStore, manifest: &Manifest) -> Result<()> {
         let bytes = store.load_part(manifest, &part.name)?.unwrap_or_default();
         // A recommender's room goes by the name behind its part's prefix.
         let room = part.name.strip_prefix("recommender-").unwrap_or(&part.name);
-        let room = if room.starts_with("lane-") { "lane" } else { room };
+        let room = if room.starts_with("lane-") {
+            "lane"
+        } else {
+            room
+        };
         let version = match Encoded::open(room, u16::MAX, &bytes) {
             Ok(encoded) => format!("version {}", encoded.version()),
             Err(error) => error.to_string(),
         };
-        println!("part         {:<32} {:>12} bytes  {version}", part.name, part.bytes);
+        println!(
+            "part         {:<32} {:>12} bytes  {version}",
+            part.name, part.bytes
+        );
     }
     Ok(())
 }

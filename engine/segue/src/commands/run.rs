@@ -22,7 +22,7 @@ use segue_recommend::stage::{Checkpointing, Restored, RunSummary};
 use crate::config::Config;
 use crate::http::{self, Phase};
 use crate::pipeline::{self, Pipeline};
-use crate::recovery;
+use crate::recovery::{self, Committed};
 use crate::shutdown;
 use crate::watch::RunWatcher;
 
@@ -215,13 +215,17 @@ impl Run {
         })?;
         let sink = log.sink(WRITER)?;
         let committed = || {
-            let mut committed = vec![None; partitions as usize];
-            for range in &sink.last_commit().inputs {
-                if let Some(place) = committed.get_mut(range.lane.0 as usize) {
+            let last = sink.last_commit();
+            let mut positions = vec![None; partitions as usize];
+            for range in &last.inputs {
+                if let Some(place) = positions.get_mut(range.lane.0 as usize) {
                     *place = Some(range.to);
                 }
             }
-            Ok(committed)
+            Ok(Committed {
+                positions,
+                epoch: last.epoch,
+            })
         };
         let restored = self.stored(config, store, committed)?;
         let until = if self.is_bounded() {
@@ -269,7 +273,13 @@ impl Run {
             },
         };
         let sink = KafkaSink::open(kafka, &guarantee, Some(topic))?;
-        let restored = self.stored(config, store, || Ok(topics::committed(kafka, topic)?))?;
+        let restored = self.stored(config, store, || {
+            let committed = topics::committed(kafka, topic)?;
+            Ok(Committed {
+                epoch: committed.iter().flatten().find_map(|c| c.epoch),
+                positions: committed.iter().map(|c| c.map(|c| c.offset)).collect(),
+            })
+        })?;
         let until = if self.is_bounded() {
             Until::Now
         } else {
@@ -298,7 +308,7 @@ impl Run {
         &self,
         config: &Config,
         store: Option<&CheckpointStore>,
-        committed: impl FnOnce() -> Result<Vec<Option<Offset>>>,
+        committed: impl FnOnce() -> Result<Committed>,
     ) -> Result<Option<Restored>> {
         match store {
             Some(store) if self.from == From::Stored => {

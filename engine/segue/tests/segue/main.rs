@@ -3,11 +3,13 @@
 //! - `rig`: a simulated log, and the engine over it in this process: what the others compare with.
 //! - `same_answer`: the same log through the embedded log and through real Kafka gives the same
 //!   sessions and predictions, byte for byte.
+//! - `crash`: the program killed again and again loses and doubles nothing.
 //! - `demo`: the demo on a small simulated log, with the real weights.
 //! - `refusals`: what people get wrong, and what they are told.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod crash;
 mod demo;
 mod refusals;
 mod rig;

@@ -20,7 +20,7 @@ use crate::rig;
 
 const PLAYS: usize = 5_000;
 
-fn deliver(config: &Config, listens: Vec<Listen>, sink: &mut dyn Sink) {
+pub fn deliver(config: &Config, listens: Vec<Listen>, sink: &mut dyn Sink) {
     let settings = DeliverySettings {
         topic: config.stream.topic.clone(),
         partitions: config.stream.lanes,
@@ -40,7 +40,7 @@ fn deliver(config: &Config, listens: Vec<Listen>, sink: &mut dyn Sink) {
     );
 }
 
-fn read_all(source: &mut dyn Source, topic: &str, records: &mut Vec<rig::Record>) {
+pub fn read_all(source: &mut dyn Source, topic: &str, records: &mut Vec<rig::Record>) {
     loop {
         let readiness = source.read(Duration::from_millis(100), &mut |record| {
             records.push((
@@ -134,7 +134,7 @@ fn through_kafka_as_in_process() {
     assert_same(&expected, &found, &config);
     let committed = topics::committed(&config.kafka, &config.stream.topic).unwrap();
     assert_eq!(
-        committed[0].unwrap().0,
+        committed[0].unwrap().offset.0,
         PLAYS as u64,
         "input offsets are committed with the work"
     );
