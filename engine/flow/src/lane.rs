@@ -323,8 +323,7 @@ where
         let covers = OffsetRange::empty(lane, self.work.position);
         let barrier = Some(Barrier { number, state });
         // Whoever asked may be gone: the next step finds out.
-        self.work
-            .send(covers, &mut self.inlet, wall.now(), barrier);
+        self.work.send(covers, &mut self.inlet, wall.now(), barrier);
         Ok(())
     }
 
@@ -463,7 +462,12 @@ where
                 return true;
             }
             // Timers at the end of a log: results without records.
-            return self.send(OffsetRange::empty(lane, self.position), inlet, read_at, None);
+            return self.send(
+                OffsetRange::empty(lane, self.position),
+                inlet,
+                read_at,
+                None,
+            );
         };
         self.tell();
         self.send(OffsetRange { lane, from, to }, inlet, read_at, None)

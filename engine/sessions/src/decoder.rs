@@ -180,11 +180,19 @@ impl Decode for ListenDecoder {
     fn restore(&mut self, names: Names) -> Result<(), StageError> {
         let slots = names.listeners.iter().cloned().zip(0..);
         self.slots = slots.collect();
-        self.tracks = names.tracks.iter().copied().zip((0..).map(TrackId)).collect();
+        self.tracks = names
+            .tracks
+            .iter()
+            .copied()
+            .zip((0..).map(TrackId))
+            .collect();
         if self.slots.len() != names.listeners.len() || self.tracks.len() != names.tracks.len() {
             return Err(StageError {
                 stage: "decoder",
-                detail: format!("lane {}: a listener or track has two addresses", self.lane.0),
+                detail: format!(
+                    "lane {}: a listener or track has two addresses",
+                    self.lane.0
+                ),
                 remedy: Remedy::Restore,
             });
         }

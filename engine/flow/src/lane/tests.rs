@@ -204,7 +204,10 @@ fn a_receiver_that_goes_is_how_shutdown_looks() {
 fn a_lane_goes_on_from_any_of_its_states() {
     let values = ["100", "105", "131", "200", "190", "x", "h300", "235", "310"];
     for in_order in [false, true] {
-        let script: Vec<Line> = values.iter().flat_map(|v| [record(v), Line::Pause]).collect();
+        let script: Vec<Line> = values
+            .iter()
+            .flat_map(|v| [record(v), Line::Pause])
+            .collect();
         let (whole, _, _) = run_as(script.clone(), 1_000, in_order);
         let settings = LaneSettings {
             disorder: Span::from_seconds(10),
@@ -255,7 +258,14 @@ fn a_state_that_is_none_is_refused() {
     let wall = Arc::new(MachineClock::start());
     let (inlet, _outlet) = queue("test", 1, WhenFull::Block, wall);
     let source = ScriptedSource::new(vec![]);
-    let mut lane = Lane::new(LaneId(2), source, Seconds, Echo, inlet, LaneSettings::default());
+    let mut lane = Lane::new(
+        LaneId(2),
+        source,
+        Seconds,
+        Echo,
+        inlet,
+        LaneSettings::default(),
+    );
     let error = lane.restore(b"rubbish").unwrap_err();
     assert_eq!(error.remedy, Remedy::Restore);
     assert!(error.to_string().contains("lane 2"), "{error}");
