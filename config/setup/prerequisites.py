@@ -12,7 +12,7 @@ import sys
 
 from wheels import SetupError
 
-RUST_AT_LEAST = (1, 90)
+RUST_AT_LEAST = (1, 92)
 JAVA_AT_LEAST = 17
 PYTHON_AT_LEAST = (3, 9)
 RUSTUP = "curl --proto '=https' -sSf https://sh.rustup.rs | sh   (or: rustup update stable)"
@@ -37,7 +37,7 @@ def check(kafka: bool) -> None:
         if found is None:
             need(f"{tool} is not installed", remedy=RUSTUP)
         elif found[:2] < RUST_AT_LEAST:
-            need(f"{tool} is {dotted(found)}, 1.90 or later is needed", remedy=RUSTUP)
+            need(f"{tool} is {dotted(found)}, 1.92 or later is needed", remedy=RUSTUP)
     if not any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "c++", "g++")):
         need("no C++ compiler (for libtorch's bindings and librdkafka)", "g++")
     if shutil.which("make") is None:

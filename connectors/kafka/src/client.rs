@@ -9,6 +9,8 @@ use rdkafka::error::{KafkaError as ClientError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use rdkafka::{ClientConfig, ClientContext};
 
+use segue_flow::clock::{MachineClock, WallClock};
+
 use crate::error::KafkaError;
 use crate::settings::{Protocol, Settings};
 
@@ -36,6 +38,9 @@ const OURS: [&str; 16] = [
 /// How long one question may take, within [`Settings::connect_within`]: between two, an
 /// authentication that failed is noticed.
 const ASK: Duration = Duration::from_millis(500);
+
+/// How long to wait between two.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How many events are looked at between two questions.
 const EVENTS_AT_MOST: usize = 100;
@@ -250,6 +255,7 @@ impl Asker {
                 Err(error) if is_transient(error) => self.check_hopeless(place)?,
                 _ => break,
             }
+            MachineClock::start().sleep(ASK_AGAIN);
             answer = question(ASK);
         }
         answer.map_err(|error| self.sort(&error, place))
@@ -316,6 +322,7 @@ fn is_transient(error: &ClientError) -> bool {
                 | RDKafkaErrorCode::CoordinatorNotAvailable
                 | RDKafkaErrorCode::NotCoordinator
                 | RDKafkaErrorCode::WaitingForCoordinator
+                | RDKafkaErrorCode::UnstableOffsetCommit
         )
     )
 }

@@ -106,8 +106,12 @@ pub fn committed(settings: &Settings, topic: &str) -> Result<Vec<Option<Committe
         list.add_partition(topic, partition.cast_signed());
     }
     let place = format!("group {:?}", settings.group);
+    // A partition's own error (its offset is about to be committed, say) is no "never": who took it
+    // for that would begin from nothing.
     let answer = asker.ask(&place, |patience| {
-        asker.consumer.committed_offsets(list.clone(), patience)
+        let answer = asker.consumer.committed_offsets(list.clone(), patience)?;
+        answer.elements().iter().try_for_each(|e| e.error())?;
+        Ok(answer)
     })?;
     let offset = |partition: u32| {
         let found = answer.find_partition(topic, partition.cast_signed())?;

@@ -22,9 +22,11 @@ use crate::source::{RawRecord, Readiness, Source, SourceError};
 use crate::stage::{Kept, Stage, StageError};
 
 mod batch;
+mod settings;
 mod state;
 
 pub use batch::{Aside, AsideReason, Batch, Counts};
+pub use settings::{AtEnd, LaneSettings};
 
 /// How long a lane waits before it first asks again a source that could not be reached, and at most.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -72,50 +74,6 @@ pub trait Decode: Send {
     /// # Errors
     /// A snapshot that does not fit: [`Remedy::Restore`].
     fn restore(&mut self, snapshot: Self::Snapshot) -> Result<(), StageError>;
-}
-
-/// How a lane judges and cuts.
-#[derive(Clone, Copy, Debug)]
-pub struct LaneSettings {
-    /// How far behind the newest a record may come and still be on time.
-    pub disorder: Span,
-    /// How much later still it is let in.
-    pub lateness: Span,
-    /// The grid on which event time moves. Coarser is cheaper; a session's final goes out up to one
-    /// tick (of event time) after it is due.
-    pub tick: Span,
-    /// A batch is handed over when it has so many results, or when the source has no more for now.
-    pub batch: usize,
-    /// How long to wait for the source's next records.
-    pub patience: Duration,
-    /// Whether records are held until nothing earlier can come (disorder and lateness behind the
-    /// newest), and absorbed in the order of their time.
-    pub in_order: bool,
-    /// What the end of the log means.
-    pub at_end: AtEnd,
-}
-
-/// What the end of a log means to a lane.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AtEnd {
-    /// Nothing will ever follow: time moves to its end and all sessions close.
-    Close,
-    /// What is there has been read, more may come another time: sessions stay open.
-    Leave,
-}
-
-impl Default for LaneSettings {
-    fn default() -> Self {
-        Self {
-            disorder: Span::from_seconds(60),
-            lateness: Span::from_minutes(60),
-            tick: Span::from_minutes(1),
-            batch: 512,
-            patience: Duration::from_millis(50),
-            in_order: false,
-            at_end: AtEnd::Close,
-        }
-    }
 }
 
 /// How a step of a lane ended.

@@ -13,7 +13,7 @@ use segue_flow::Epoch;
 use segue_listen::{EventTime, Ratio, TrackId, TrackKey, UserId};
 
 use crate::listeners::{Chunk, Listeners, PlayEvent};
-use crate::recommender::{Admitted, Ask, Example, Ranking, RecommendError, Recommender};
+use crate::recommender::{Admitted, Ask, Ranking, RecommendError, Recommender};
 
 /// What the suite feeds a recommender with.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ pub fn recommender_contract(
 ) -> Result<(), Breach> {
     let name = make().name().to_owned();
     let suite = Suite::new(fixture);
-    let clauses: [Clause; 8] = [
+    let clauses: [Clause; 9] = [
         Suite::nothing_admitted,
         Suite::ids_without_gaps,
         Suite::content_is_checked,
@@ -82,6 +82,7 @@ pub fn recommender_contract(
         Suite::a_batch_is_its_questions,
         Suite::appends_or_fails,
         Suite::learning_repeats,
+        Suite::kept_or_refused,
     ];
     for clause in clauses {
         clause(&suite, &mut make).map_err(|clause| Breach {
@@ -365,28 +366,8 @@ impl Suite {
 
     fn learning_repeats(&self, make: &mut Make<'_>) -> Result<(), String> {
         let (mut one, mut other) = (self.learnt(make)?, self.learnt(make)?);
-        let asks = self.asks();
-        let actual: Vec<TrackId> = (0u32..)
-            .take(asks.len())
-            .map(|at| TrackId(at % self.fixture.tracks.max(1)))
-            .collect();
-        self.same_ranks(
-            &rank_of(&mut *one, &asks, &actual)?,
-            &rank_of(&mut *other, &asks, &actual)?,
-        )?;
-        let lists = recommend(&mut *one, &asks, 10)?;
-        for (list, again) in lists.iter().zip(&recommend(&mut *other, &asks, 10)?) {
-            self.same_list(list, again)?;
-        }
-        let examples: Vec<Example<'_>> = self.chunk.examples();
-        let reports = [&mut one, &mut other]
-            .map(|recommender| recommender.learn(Epoch(1_000), &examples).ok());
-        match reports {
-            [Some(one), Some(other)] => ensure(one.examples == other.examples, || {
-                format!("the same examples are learnt the same: {one:?} {other:?}")
-            }),
-            _ => Err("learning from many examples at once must not fail".to_owned()),
-        }
+        self.alike(&mut *one, &mut *other)?;
+        self.learn_alike(&mut *one, &mut *other)
     }
 
     fn near(&self, one: &[f32], other: &[f32]) -> bool {
@@ -456,5 +437,6 @@ fn rank_of(
     Ok(ranks.split_off(1))
 }
 
+mod kept;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::popularity::MostPopular;
-use crate::recommender::{LearnReport, Tier};
+use crate::recommender::{Example, LearnReport, Tier};
 
 /// Ways to be wrong that a suite worth its name finds.
 #[derive(Clone, Copy)]

@@ -85,6 +85,12 @@ fn means_per_event_and_over_listeners_differ_when_one_listens_more() {
     assert_eq!(mean(overall.per_event.mrr), 0.9);
     assert_eq!(mean(overall.per_user.mrr), 0.5);
     let interval = overall.per_event.mrr;
+    assert_eq!(
+        (interval.low, interval.high),
+        (None, None),
+        "where one listener plays nearly everything there is no sample of listeners"
+    );
+    let interval = overall.per_user.mrr;
     assert!(interval.low.unwrap() >= 0.0 && interval.high.unwrap() <= 1.0);
 }
 

@@ -5,12 +5,14 @@
 //!   sessions and predictions, byte for byte.
 //! - `crash`: the program killed again and again loses and doubles nothing.
 //! - `demo`: the demo on a small simulated log, with the real weights.
+//! - `ends`: a run that is stopped has worked off what it read; one that fails ends as a whole.
 //! - `refusals`: what people get wrong, and what they are told.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod crash;
 mod demo;
+mod ends;
 mod refusals;
 mod rig;
 mod same_answer;

@@ -50,9 +50,10 @@ fn many_new_tracks_through_short_queues_do_not_stop_the_stage() {
     let (mut done, encoded) = queue("vectors", 1, WhenFull::Coalesce, clock);
     // The encoder starts when everything before the training's end has been announced: what waits
     // for it is a batch of many chunks.
-    let (start, started) = std::sync::mpsc::channel::<()>();
+    let start = Arc::new(std::sync::Barrier::new(2));
+    let started = start.clone();
     let encoder = std::thread::spawn(move || {
-        started.recv().ok();
+        started.wait();
         newcomers::serve(&mut Length, 2, &arrived, &mut done);
     });
     let link = EncoderLink {
@@ -64,7 +65,7 @@ fn many_new_tracks_through_short_queues_do_not_stop_the_stage() {
     stage.settings.train_plays = 1_900;
     for (number, batch) in batches.into_iter().enumerate() {
         if number == 5 {
-            start.send(()).unwrap();
+            start.wait();
         }
         stage.take(batch).unwrap();
     }

@@ -1,0 +1,135 @@
+//! How runs end: by a signal, with everything worked off; by a failure, all of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use segue::commands::run::{Run, counting_recommenders};
+use segue::http::Phase;
+use segue::pipeline::{self, Pipeline};
+use segue_flow::clock::{MachineClock, WallClock};
+use segue_flow::memory::memory_topic;
+use segue_flow::{Offset, RawRecord, Readiness, Replay, Source, SourceError};
+use segue_log::Log;
+
+use crate::rig;
+use crate::same_answer::deliver;
+
+/// Has nothing, for ever.
+struct Silent;
+
+impl Source for Silent {
+    fn replay(&self) -> Replay {
+        Replay::Never
+    }
+    fn seek(&mut self, _: Offset) -> Result<(), SourceError> {
+        Ok(())
+    }
+    fn read(
+        &mut self,
+        patience: Duration,
+        _: &mut dyn FnMut(RawRecord<'_>),
+    ) -> Result<Readiness, SourceError> {
+        MachineClock::start().sleep(patience);
+        Ok(Readiness::Idle)
+    }
+}
+
+/// Finds its bytes spoilt.
+struct Spoilt;
+
+impl Source for Spoilt {
+    fn replay(&self) -> Replay {
+        Replay::Exact
+    }
+    fn seek(&mut self, _: Offset) -> Result<(), SourceError> {
+        Ok(())
+    }
+    fn read(
+        &mut self,
+        _: Duration,
+        _: &mut dyn FnMut(RawRecord<'_>),
+    ) -> Result<Readiness, SourceError> {
+        Err(SourceError::Corrupt {
+            place: "segment 7".to_owned(),
+            detail: "checksum".to_owned(),
+        })
+    }
+}
+
+#[test]
+fn a_lane_that_fails_ends_the_run_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = rig::config(folder.path());
+    let (sink, _sources) = memory_topic("out", 1);
+    let outcome = pipeline::run(Pipeline {
+        sources: vec![Box::new(Silent), Box::new(Spoilt)],
+        sink: Box::new(sink),
+        lane: config.lane(),
+        sessions: config.session_rules(),
+        format: config.stream.format,
+        stage: config.stage(),
+        recommenders: counting_recommenders(),
+        curriculum: None,
+        encoder: None,
+        checkpointing: None,
+        restored: None,
+        watcher: Box::new(()),
+        clock: Arc::new(MachineClock::start()),
+        stop: Arc::default(),
+    });
+    let error = format!("{:#}", outcome.unwrap_err());
+    assert!(
+        error.contains("lane 1") && error.contains("segment 7"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_run_that_is_stopped_has_worked_off_what_it_read_and_goes_on_from_there() {
+    const PLAYS: usize = 3_000;
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = rig::config(folder.path());
+    config.recommend.exact = false;
+    let log = Log::open(&config.log).unwrap();
+    log.ensure_topic(&config.stream.topic, 1).unwrap();
+    let mut sink = log.sink("replay").unwrap();
+    let listens = rig::listens(2 * PLAYS);
+    let (first, second) = listens.split_at(PLAYS);
+    deliver(&config, first.to_vec(), &mut sink);
+
+    let clock = MachineClock::start();
+    let stop = Arc::new(AtomicBool::new(false));
+    // No checkpoint falls due: the only one is that of the end.
+    config.checkpoint.every = Duration::from_secs(3_600);
+    let summary = std::thread::scope(|scope| {
+        let run = scope.spawn(|| Run::default().engine(&config, stop.clone(), &Phase::default()));
+        // However far it has come by then.
+        clock.sleep(Duration::from_millis(50));
+        stop.store(true, Ordering::Relaxed);
+        run.join().unwrap().unwrap()
+    });
+    let inputs = log
+        .last_commit("segue-run")
+        .unwrap()
+        .map(|commit| commit.inputs);
+    let read = inputs.map_or(0, |inputs| inputs.iter().map(|range| range.to.0).sum());
+    assert_eq!(
+        summary.stream.records, read,
+        "committed as far as it was read"
+    );
+
+    deliver(&config, second.to_vec(), &mut sink);
+    let run = Run {
+        until_end: true,
+        ..Run::default()
+    };
+    let summary = run
+        .engine(&config, Arc::default(), &Phase::default())
+        .unwrap();
+    assert_eq!(summary.stream.plays, 2 * PLAYS as u64, "each play once");
+    let plays: u64 = (summary.stream.session_plays.iter())
+        .map(|(plays, sessions)| u64::from(*plays) * sessions)
+        .sum();
+    assert_eq!(plays, 2 * PLAYS as u64);
+}
