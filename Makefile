@@ -1,6 +1,6 @@
 # What people type. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-kafka demo test test-core udfs lint fmt scenarios scenario bench micro run
+.PHONY: help setup setup-kafka demo test test-core udfs lint fmt fuzz scenarios scenario bench micro run
 
 # Looked for when a target needs it, so that its absence is named before anything runs.
 PYTHON = $(or $(shell command -v python3),$(error python3 is missing: sudo apt-get install -y python3 python3-pip))
@@ -9,6 +9,7 @@ SCENARIOS := cargo run --quiet --release -p segue-benchmarks --bin scenarios --
 # Some scenarios run the binary as a user does: it has to lie beside theirs.
 BUILD_SEGUE := cargo build --quiet --release -p segue
 DATA ?=
+SECONDS ?= 60
 WITH_DATA = $(if $(strip $(DATA)),--data $(DATA))
 
 help: ## this list
@@ -47,6 +48,14 @@ lint: setup ## formatting and clippy, warnings are errors
 fmt: ## format everything
 	cargo fmt
 	cargo fmt --manifest-path udfs/Cargo.toml -p completion_ratio -p listening_sessions -p track_half
+
+fuzz: ## one decoder under libFuzzer: make fuzz TARGET=wire_json [SECONDS=60]; needs nightly and cargo-fuzz
+	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz --locked" >&2; exit 1; }
+	@cargo +nightly --version >/dev/null 2>&1 || { echo "a nightly toolchain is missing: rustup toolchain install nightly" >&2; exit 1; }
+	@test -f "tests/fuzz/fuzz_targets/$(TARGET).rs" || { echo "TARGET is one of:" $(notdir $(basename $(wildcard tests/fuzz/fuzz_targets/*.rs))) >&2; exit 1; }
+	@mkdir -p tests/fuzz/target/found/$(TARGET)
+	cargo +nightly fuzz run --fuzz-dir tests/fuzz --sanitizer none $(TARGET) \
+		tests/fuzz/target/found/$(TARGET) tests/fuzz/corpus/$(TARGET) -- -max_total_time=$(SECONDS) -max_len=8192
 
 scenarios: ## the end-to-end measurements, a line of help each
 	@$(SCENARIOS) list

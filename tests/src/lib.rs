@@ -1,6 +1,9 @@
-//! What tests of the whole house share: where the checkout is, and where real listening logs are.
+//! What tests of the whole house share: where the checkout is, where real listening logs are, and
+//! what is fuzzed.
 //!
 //! This room may know every other; none may know it.
+
+pub mod fuzz;
 
 use std::path::{Path, PathBuf};
 
