@@ -69,7 +69,7 @@ pub enum PrequentialError {
 }
 
 /// The running evaluation of several recommenders on the same plays. One owner.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Prequential {
     settings: PrequentialSettings,
     names: Vec<String>,
@@ -80,16 +80,19 @@ pub struct Prequential {
     faded: Faded,
     open: OpenWindow,
     /// Per column.
+    /// By column. Not in a checkpoint, since they grow without end: a restarted run begins this list
+    /// anew, and its totals go on.
+    #[serde(skip)]
     closed: Vec<Vec<Window>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Faded {
     weight: f64,
     sums: Vec<[f64; Measures::COUNT]>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct OpenWindow {
     events: u64,
     from: i64,
@@ -142,6 +145,12 @@ impl Prequential {
             columns,
             names,
         })
+    }
+
+    /// Goes on from a checkpoint, with the windows that close from now on.
+    pub(crate) fn restored(mut self) -> Self {
+        self.closed = vec![Vec::new(); self.columns.len()];
+        self
     }
 
     /// Takes in the ranks of a run of plays: `ranks[r][i]` is what recommender `r` gave play `i`.

@@ -3,7 +3,7 @@
 
 use hashbrown::HashMap;
 use segue_listen::UserId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::interval::Estimate;
 use crate::listeners::Facts;
@@ -51,7 +51,7 @@ impl Part {
 }
 
 /// Whose figure: a recommender's, or by how much the first is ahead of the second on the same plays.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Column {
     Of(usize),
     Difference(usize, usize),
@@ -85,7 +85,7 @@ impl Metrics {
 }
 
 /// The sums of some plays.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Tally {
     recommenders: usize,
     rows: HashMap<UserId, usize>,

@@ -22,6 +22,7 @@ use super::addresses::Addresses;
 use super::merge::Merge;
 use super::{Asked, Checkpointing, Content, EngineError, RecommendStage, Restored, StreamTally};
 use crate::listeners::{Chunk, Listeners};
+use crate::prequential::Prequential;
 
 /// The version of [`State`].
 const VERSION: u16 = 1;
@@ -93,6 +94,7 @@ struct State<'a> {
     asked: &'a [Asked],
     durations: &'a DurationEstimates,
     tally: &'a StreamTally,
+    prequential: &'a Option<Prequential>,
     predictions: u64,
 }
 
@@ -108,6 +110,7 @@ struct Owned {
     asked: Vec<Asked>,
     durations: DurationEstimates,
     tally: StreamTally,
+    prequential: Option<Prequential>,
     predictions: u64,
 }
 
@@ -263,6 +266,7 @@ impl RecommendStage {
             asked: &self.asked,
             durations: &self.parts.durations,
             tally: &self.tally,
+            prequential: &self.prequential,
             predictions: self.predictions,
         };
         let bytes = encode(PART, VERSION, &state).map_err(|error| EngineError::Record {
@@ -318,6 +322,7 @@ impl RecommendStage {
         self.asked = state.asked;
         self.parts.durations = state.durations;
         self.tally = state.tally;
+        self.prequential = state.prequential.map(Prequential::restored);
         self.predictions = state.predictions;
         self.newcomers.0 = self.content.unanswered();
         if let Some(ladder) = &mut self.ladder {

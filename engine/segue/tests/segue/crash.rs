@@ -102,6 +102,8 @@ fn assert_nothing_lost(
     config: (&Config, &Config),
 ) {
     assert_eq!(summary["stream"]["plays"], PLAYS, "each play once");
+    let overall = &summary["prequential"]["recommenders"][0]["overall"];
+    assert_eq!(overall["events"], PLAYS, "each play measured once");
     for (topic, other) in output_topics(config.0).iter().zip(output_topics(config.1)) {
         let (mut found, mut expected) = (
             rig::of_topic(killed, topic),
