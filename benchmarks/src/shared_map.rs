@@ -124,6 +124,10 @@ impl Stage for SharedMap {
         Ok(())
     }
 
+    fn idle(&mut self, _: &mut Vec<Update>) -> Result<(), StageError> {
+        Ok(())
+    }
+
     fn snapshot(&self, _: Epoch) {}
 
     fn restore(&mut self, (): ()) -> Result<(), StageError> {

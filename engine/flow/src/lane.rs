@@ -117,6 +117,8 @@ pub struct Lane<S, D, G: Stage> {
     work: Work<D, G>,
     inlet: Inlet<Batch<G::Out>>,
     settings: LaneSettings,
+    /// When the last record was read; `None` once the stage has been told that nothing came since.
+    awake_since: Option<Duration>,
     /// Who may ask for the state, and the number answered last.
     call: Option<(BarrierCall, u64)>,
 }
@@ -180,6 +182,7 @@ where
             work,
             inlet,
             settings,
+            awake_since: None,
             call: None,
         }
     }
@@ -198,7 +201,7 @@ where
     pub fn step(&mut self, wall: &dyn WallClock) -> Result<LaneState, LaneError> {
         let mut read_at = None;
         let (work, inlet, id) = (&mut self.work, &mut self.inlet, self.id);
-        let mut connected = true;
+        let (mut connected, before) = (true, work.position);
         let read = self.source.read(self.settings.patience, &mut |record| {
             read_at.get_or_insert_with(|| wall.now());
             work.take(&record);
@@ -208,6 +211,15 @@ where
             }
         });
         work.absorb();
+        if let (Some(after), false) = (self.settings.idle_after, self.settings.in_order) {
+            let now = wall.now();
+            if work.position != before {
+                self.awake_since = Some(now);
+            } else if self.awake_since.is_some_and(|since| now >= since + after) {
+                self.awake_since = None;
+                work.idle();
+            }
+        }
         if matches!(read, Ok(Readiness::Ended)) && work.settings.at_end == AtEnd::Close {
             work.end();
         }
@@ -394,6 +406,12 @@ where
     fn advance(&mut self, to: Watermark) {
         if self.failed.is_none() {
             self.failed = self.stage.advance(to, &mut self.outputs).err();
+        }
+    }
+
+    fn idle(&mut self) {
+        if self.failed.is_none() {
+            self.failed = self.stage.idle(&mut self.outputs).err();
         }
     }
 

@@ -44,6 +44,13 @@ pub trait Stage: Send {
     /// See [`StageError`].
     fn advance(&mut self, to: Watermark, out: &mut Vec<Self::Out>) -> Result<(), StageError>;
 
+    /// Nothing has come for a while by the machine's clock: tells what it would tell if time went on,
+    /// though it has not. What comes later may take it back; what finally stands does not change.
+    ///
+    /// # Errors
+    /// See [`StageError`].
+    fn idle(&mut self, out: &mut Vec<Self::Out>) -> Result<(), StageError>;
+
     /// The state as of the barrier that closed `epoch`.
     fn snapshot(&self, epoch: Epoch) -> Self::Snapshot;
 

@@ -197,6 +197,17 @@ impl Sessions {
         }
     }
 
+    /// Closes what is open whatever the time, telling `closed` of each, oldest first: a play that
+    /// comes after all opens its session again.
+    pub fn close_all(&mut self, mut closed: impl FnMut(Session)) {
+        for session in self.earlier.iter_mut().chain(self.newest.as_mut()) {
+            if !session.closed {
+                session.closed = true;
+                closed(*session);
+            }
+        }
+    }
+
     /// Drops closed sessions that no play at or after `horizon` (the watermark less the allowed
     /// lateness) can reach.
     pub fn forget_before(&mut self, horizon: EventTime, gap: SessionGap) {

@@ -87,6 +87,10 @@ pub struct Stream {
     /// How long a lane waits for records before it hands over what it has.
     #[serde(with = "humantime_serde")]
     pub patience: Duration,
+    /// After so long without a record, by the machine's clock, a lane closes its open sessions; one
+    /// that goes on after all is retracted. 0: never.
+    #[serde(with = "humantime_serde")]
+    pub idle_after: Duration,
 }
 
 impl Default for Stream {
@@ -100,6 +104,7 @@ impl Default for Stream {
             tick: Duration::from_secs(60),
             batch: 512,
             patience: Duration::from_millis(20),
+            idle_after: Duration::ZERO,
         }
     }
 }
@@ -223,6 +228,7 @@ impl Config {
             batch: self.stream.batch,
             patience: self.stream.patience,
             in_order: self.recommend.exact,
+            idle_after: Some(self.stream.idle_after).filter(|after| !after.is_zero()),
             at_end: AtEnd::Close,
         }
     }

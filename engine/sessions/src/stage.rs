@@ -308,6 +308,21 @@ impl Stage for ListeningStage {
         Ok(())
     }
 
+    fn idle(&mut self, out: &mut Vec<Update>) -> Result<(), StageError> {
+        // The timers stay: they find nothing left to close, or what a later play has opened again.
+        for (number, slot) in (0u32..).zip(&mut self.slots) {
+            slot.sessions.close_all(|session| {
+                self.tallies.closed += 1;
+                out.push(Update::Closed {
+                    slot: number,
+                    session,
+                });
+            });
+        }
+        self.tell();
+        Ok(())
+    }
+
     fn snapshot(&self, _: Epoch) -> ListeningState {
         self.state()
     }

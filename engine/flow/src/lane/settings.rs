@@ -21,6 +21,9 @@ pub struct LaneSettings {
     /// Whether records are held until nothing earlier can come (disorder and lateness behind the
     /// newest), and absorbed in the order of their time.
     pub in_order: bool,
+    /// After so long without a record, by the machine's clock, the stage is told that it is idle.
+    /// Changes when a result is told, never which stands. Without effect where order is kept.
+    pub idle_after: Option<Duration>,
     /// What the end of the log means.
     pub at_end: AtEnd,
 }
@@ -43,6 +46,7 @@ impl Default for LaneSettings {
             batch: 512,
             patience: Duration::from_millis(50),
             in_order: false,
+            idle_after: None,
             at_end: AtEnd::Close,
         }
     }

@@ -55,6 +55,10 @@ impl Stage for Echo {
         out.push(-1_000 - to.time().millis().min(1_000_000_000) / 1_000);
         Ok(())
     }
+    fn idle(&mut self, out: &mut Vec<i64>) -> Result<(), StageError> {
+        out.push(-7);
+        Ok(())
+    }
     fn snapshot(&self, _: Epoch) {}
     fn restore(&mut self, (): ()) -> Result<(), StageError> {
         Ok(())
@@ -75,6 +79,7 @@ fn run_as(script: Vec<Line>, batch: usize, in_order: bool) -> (Vec<i64>, Vec<Asi
         batch,
         patience: Duration::ZERO,
         in_order,
+        idle_after: None,
         at_end: AtEnd::Close,
     };
     let source = ScriptedSource::new(script);
@@ -269,4 +274,44 @@ fn a_state_that_is_none_is_refused() {
     let error = lane.restore(b"rubbish").unwrap_err();
     assert_eq!(error.remedy, Remedy::Restore);
     assert!(error.to_string().contains("lane 2"), "{error}");
+}
+
+/// Time that goes on by a second whenever somebody asks.
+struct Hasty(std::sync::atomic::AtomicU64);
+
+impl WallClock for Hasty {
+    fn now(&self) -> Duration {
+        Duration::from_secs(self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+    }
+    fn sleep(&self, _: Duration) {}
+}
+
+#[test]
+fn a_lane_without_records_is_idle_once_until_the_next_one() {
+    let clock = Arc::new(Hasty(0.into()));
+    let (inlet, outlet) = queue("test", 100, WhenFull::Block, clock.clone());
+    let mut script = vec![record("1")];
+    script.extend(vec![Line::Pause; 20]);
+    script.push(record("2"));
+    script.extend(vec![Line::Pause; 20]);
+    let settings = LaneSettings {
+        idle_after: Some(Duration::from_secs(5)),
+        ..LaneSettings::default()
+    };
+    let mut lane = Lane::new(
+        LaneId(0),
+        ScriptedSource::new(script),
+        Seconds,
+        Echo,
+        inlet,
+        settings,
+    );
+    assert_eq!(lane.run(&*clock, &|| false).unwrap(), LaneState::Ended);
+    drop(lane);
+    let mut outputs = Vec::new();
+    while let Some(batch) = outlet.next() {
+        outputs.extend(batch.outputs);
+    }
+    let told: Vec<i64> = outputs.into_iter().filter(|o| *o > -100).collect();
+    assert_eq!(told, [1, -7, 2, -7]);
 }

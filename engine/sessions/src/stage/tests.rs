@@ -239,3 +239,23 @@ fn a_duplicate_is_one_however_many_plays_lie_between() {
         assert_eq!(plays(&out).len(), expected);
     }
 }
+
+proptest! {
+    /// However often somebody finds the lane idle, what stands in the end is the same.
+    #[test]
+    fn being_idle_changes_when_a_final_is_told_and_never_which_stands(
+        log in log(), idle in any::<u64>(),
+    ) {
+        let mut stage = stage();
+        let mut out = Vec::new();
+        for (index, (slot, track, at)) in log.iter().enumerate() {
+            stage.absorb(&[arrival(*slot, *track, *at)], &mut out).unwrap();
+            if idle >> (index % 64) & 1 == 1 {
+                stage.idle(&mut out).unwrap();
+            }
+        }
+        stage.advance(Watermark::END, &mut out).unwrap();
+        prop_assert_eq!(standing(&out), recomputed(&log));
+        prop_assert_eq!(stage.open_sessions(), 0);
+    }
+}
