@@ -6,6 +6,7 @@ pub mod config;
 pub mod demo;
 #[cfg(feature = "torch")]
 pub mod device;
+pub mod rekey;
 pub mod replay;
 pub mod run;
 pub mod simulate;
@@ -45,6 +46,8 @@ enum Command {
     /// Put logs of listens, in one time order and at a chosen pace, into Kafka, the embedded log or a
     /// file.
     Replay(replay::ReplayCommand),
+    /// Key a foreign topic by listener, once, into a new topic.
+    Rekey(rekey::Rekey),
     /// Write a simulated listening log to a file.
     Simulate(simulate::Simulate),
     /// List, inspect or verify the checkpoints that a run can go on from.
@@ -68,6 +71,7 @@ impl Cli {
             Command::Demo(command) => command.run(&config),
             Command::Run(command) => command.run(&config),
             Command::Replay(command) => command.run(&config),
+            Command::Rekey(command) => command.run(&config),
             Command::Simulate(command) => command.run(&config),
             Command::Checkpoint(command) => command.run(&config),
             Command::Config(command) => command.run(&config),

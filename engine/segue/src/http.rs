@@ -24,10 +24,11 @@ pub struct Phase {
     stop: Arc<AtomicBool>,
 }
 
-const NAMES: [&str; 4] = ["starting", "running", "draining", "ended"];
-const RUNNING: u8 = 1;
-const DRAINING: u8 = 2;
-const ENDED: u8 = 3;
+const NAMES: [&str; 5] = ["starting", "restoring", "running", "draining", "ended"];
+const RESTORING: u8 = 1;
+const RUNNING: u8 = 2;
+const DRAINING: u8 = 3;
+const ENDED: u8 = 4;
 
 impl Phase {
     /// Starting; and draining as soon as `stop` is raised, without anybody calling
@@ -37,6 +38,11 @@ impl Phase {
             reached: Arc::default(),
             stop,
         }
+    }
+
+    /// A checkpoint is looked for and taken up.
+    pub fn restoring(&self) {
+        self.reach(RESTORING);
     }
 
     /// The sources and the sink are open: what comes is worked on.

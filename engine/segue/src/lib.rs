@@ -2,14 +2,15 @@
 //!
 //! 1. [`config`]: one typed configuration, composed from the rooms' own settings.
 //! 2. [`pipeline`]: the wiring.
-//! 3. [`recovery`]: the checkpoint that a run goes on from.
-//! 4. [`input`]: logs (or a simulated one) → the engine, in this process.
-//! 5. [`models`] (feature `torch`): device, encoder, and what is taught on the first part of a log.
-//! 6. [`watch`]: progress bars and the latency histogram.
-//! 7. [`report`]: what a run did, for people and for programs.
-//! 8. [`http`]: health, readiness, metrics.
-//! 9. [`shutdown`]: SIGINT and SIGTERM.
-//! 10. [`commands`]: what people type.
+//! 3. [`keying`]: whether a topic is keyed the way lanes need it.
+//! 4. [`recovery`]: the checkpoint that a run goes on from.
+//! 5. [`input`]: logs (or a simulated one) → the engine, in this process.
+//! 6. [`models`] (feature `torch`): device, encoder, and what is taught on the first part of a log.
+//! 7. [`watch`]: progress bars and the latency histogram.
+//! 8. [`report`]: what a run did, for people and for programs.
+//! 9. [`http`]: health, readiness, metrics.
+//! 10. [`shutdown`]: SIGINT and SIGTERM.
+//! 11. [`commands`]: what people type.
 //!
 //! This room does not know the inside of any other.
 
@@ -19,6 +20,7 @@ pub mod commands;
 pub mod config;
 pub mod http;
 pub mod input;
+pub mod keying;
 #[cfg(feature = "torch")]
 pub mod models;
 pub mod pipeline;

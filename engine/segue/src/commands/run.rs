@@ -21,6 +21,7 @@ use segue_recommend::stage::{Checkpointing, Restored, RunSummary};
 
 use crate::config::Config;
 use crate::http::{self, Phase};
+use crate::keying;
 use crate::pipeline::{self, Pipeline};
 use crate::recovery::{self, Committed};
 use crate::shutdown;
@@ -108,6 +109,9 @@ pub struct Run {
     /// first record again.
     #[arg(long)]
     pub no_checkpoints: bool,
+    /// Do not look whether the topic is keyed by listener.
+    #[arg(long)]
+    pub any_keys: bool,
 }
 
 impl Default for Run {
@@ -118,6 +122,7 @@ impl Default for Run {
             until_end: false,
             from: From::Stored,
             no_checkpoints: false,
+            any_keys: false,
         }
     }
 }
@@ -158,6 +163,7 @@ impl Run {
                 Some(CheckpointStore::open(&config.checkpoint)?)
             }
         };
+        phase.restoring();
         let Ends {
             sources,
             sink,
@@ -202,6 +208,11 @@ impl Run {
         })
     }
 
+    /// Whoever goes on has looked before.
+    const fn looks_at_keys(&self, partitions: u32, restored: Option<&Restored>) -> bool {
+        partitions > 1 && !self.any_keys && restored.is_none()
+    }
+
     const fn is_bounded(&self) -> bool {
         self.until_now || self.until_end
     }
@@ -233,10 +244,17 @@ impl Run {
         } else {
             Until::Forever
         };
-        let mut sources: Vec<Box<dyn Source>> = Vec::new();
-        for partition in 0..partitions {
-            sources.push(Box::new(log.source(topic, partition, until)?));
+        let open = |until| -> Result<Vec<Box<dyn Source>>> {
+            let mut sources: Vec<Box<dyn Source>> = Vec::new();
+            for partition in 0..partitions {
+                sources.push(Box::new(log.source(topic, partition, until)?));
+            }
+            Ok(sources)
+        };
+        if self.looks_at_keys(partitions, restored.as_ref()) {
+            keying::check(&mut open(Until::Now)?, topic, config.stream.format)?;
         }
+        let mut sources = open(until)?;
         match self.from {
             From::Stored | From::Earliest => {}
             From::Latest => seek(&mut sources, log.ends(topic)?.into_iter().map(Offset))?,
@@ -285,10 +303,17 @@ impl Run {
         } else {
             Until::Forever
         };
-        let mut sources: Vec<Box<dyn Source>> = Vec::new();
-        for partition in 0..partitions {
-            sources.push(Box::new(KafkaSource::open(kafka, topic, partition, until)?));
+        let open = |until| -> Result<Vec<Box<dyn Source>>> {
+            let mut sources: Vec<Box<dyn Source>> = Vec::new();
+            for partition in 0..partitions {
+                sources.push(Box::new(KafkaSource::open(kafka, topic, partition, until)?));
+            }
+            Ok(sources)
+        };
+        if self.looks_at_keys(partitions, restored.as_ref()) {
+            keying::check(&mut open(Until::Now)?, topic, config.stream.format)?;
         }
+        let mut sources = open(until)?;
         match self.from {
             From::Stored | From::Earliest => {}
             From::Latest => {

@@ -6,6 +6,7 @@
 //! - `crash`: the program killed again and again loses and doubles nothing.
 //! - `demo`: the demo on a small simulated log, with the real weights.
 //! - `ends`: a run that is stopped has worked off what it read; one that fails ends as a whole.
+//! - `keys`: a topic keyed otherwise is noticed, and mended.
 //! - `refusals`: what people get wrong, and what they are told.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
@@ -13,6 +14,7 @@
 mod crash;
 mod demo;
 mod ends;
+mod keys;
 mod refusals;
 mod rig;
 mod same_answer;
