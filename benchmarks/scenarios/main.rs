@@ -3,8 +3,11 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod binary;
 mod config;
+mod crash;
 mod demo;
+mod kafka_ratio;
 mod replay_memory;
 mod stream_core;
 mod tsv_reader;
@@ -48,6 +51,14 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         config: include_str!("demo/scenario.toml"),
         run: demo::run,
+    },
+    Scenario {
+        config: include_str!("kafka_ratio/scenario.toml"),
+        run: kafka_ratio::run,
+    },
+    Scenario {
+        config: include_str!("crash/scenario.toml"),
+        run: crash::run,
     },
 ];
 

@@ -1,6 +1,6 @@
 //! `segue demo` as a user runs it, and the figures of its report.json.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
@@ -9,6 +9,7 @@ use segue_benchmarks::timing::timed;
 use serde_json::Value;
 
 use crate::Ask;
+use crate::binary::binary;
 
 pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
     let segue = binary()?;
@@ -55,20 +56,6 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
             of("/machine/device")
         ),
     })
-}
-
-/// The binary: `SEGUE_BIN`, else the one that was built beside this program.
-fn binary() -> anyhow::Result<PathBuf> {
-    let path = match std::env::var_os("SEGUE_BIN") {
-        Some(path) => PathBuf::from(path),
-        None => std::env::current_exe()?.with_file_name("segue"),
-    };
-    ensure!(
-        path.is_file(),
-        "no binary {}: build it (cargo build --release -p segue) or name it in SEGUE_BIN",
-        path.display()
-    );
-    Ok(path.canonicalize()?)
 }
 
 fn checkout() -> &'static Path {

@@ -79,6 +79,8 @@ pub struct Broker {
     process: Child,
     ports: Ports,
     folder: TempDir,
+    /// Starts it on its folder and ports.
+    start: Command,
 }
 
 #[derive(Clone, Copy)]
@@ -185,27 +187,48 @@ impl Broker {
             ));
         }
 
-        let mut shell = guarded(jvm(java, libs).arg("kafka.Kafka").arg(&properties));
-        let process = quiet(&mut shell, &log)?
-            .stdin(Stdio::piped())
-            .spawn()
-            .map_err(|cause| BrokerError::NoJava {
-                java: java.to_owned(),
-                cause,
-            })?;
+        let mut start = guarded(jvm(java, libs).arg("kafka.Kafka").arg(&properties));
+        quiet(&mut start, &log)?.stdin(Stdio::piped());
+        let process = start.spawn().map_err(|cause| BrokerError::NoJava {
+            java: java.to_owned(),
+            cause,
+        })?;
         let mut broker = Self {
             process,
             ports,
             folder,
+            start,
         };
-        match broker.wait_until_ready() {
-            Ok(()) => Ok(broker),
-            Err(what) => {
-                broker.end();
-                broker.folder.disable_cleanup(true);
-                Err(failed_at(what, &broker.log()))
-            }
-        }
+        broker.answers()?;
+        Ok(broker)
+    }
+
+    /// Ends it by `kill -9`, in the middle of whatever it does. Its folder stays.
+    pub fn kill(&mut self) {
+        self.end();
+    }
+
+    /// Starts it again after [`Broker::kill`], on the same folder and ports, and returns once it has
+    /// answered. Its log is added to.
+    ///
+    /// # Errors
+    /// As [`Broker::start`]; another process may have taken a port meanwhile.
+    pub fn restart(&mut self) -> Result<(), BrokerError> {
+        self.end();
+        self.process = self.start.spawn().map_err(|cause| BrokerError::NoJava {
+            java: self.start.get_program().into(),
+            cause,
+        })?;
+        self.answers()
+    }
+
+    /// Waits until it is ready; one that is not to be is ended, and its log kept.
+    fn answers(&mut self) -> Result<(), BrokerError> {
+        self.wait_until_ready().map_err(|what| {
+            self.end();
+            self.folder.disable_cleanup(true);
+            failed_at(what, &self.log())
+        })
     }
 
     /// Asks for metadata until the broker names itself in it: no sleep, no guess.
