@@ -369,9 +369,11 @@ fn main() {
                 *rank = rank.filter(|_| !facts.cold_track);
             }
             columns.push(ranks);
+        }
+        for (model, name) in models.iter_mut().zip(&names) {
             let began = clock.now();
             model.learn(Epoch(number), &examples).unwrap();
-            entry.1 += seconds(began);
+            spent.entry(name).or_default().1 += seconds(began);
         }
         seen = newest;
         let columns: Vec<&[Option<u32>]> = columns.iter().map(Vec::as_slice).collect();

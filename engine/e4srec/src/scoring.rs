@@ -7,8 +7,10 @@ use tch::{Kind, Tensor};
 
 use crate::error::ModelError;
 
-/// Scores that are held in memory at a time, at most: 64 MiB.
-pub(crate) const MOST_SCORES: i64 = 1 << 24;
+/// Scores that are held in memory at a time, at most: 8 MiB. The allocator gives memory of this size
+/// out again; larger tensors would be mapped anew each time, and their page faults cost as much as
+/// the arithmetic.
+pub(crate) const MOST_SCORES: i64 = 1 << 21;
 
 /// Rows of a chunk, when each has `columns` scores.
 pub(crate) fn chunk_rows(columns: i64) -> i64 {

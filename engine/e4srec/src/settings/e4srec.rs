@@ -122,8 +122,8 @@ pub struct OnlineSettings {
     pub content_rate: f64,
     /// The adapter takes a step every so many epochs; 0 for never. Each step is a new version, and
     /// all caches are computed anew. Over 93,080 real plays a step every 8 epochs at a rate of 1e-3
-    /// was worth 0.18 points of recall@20 (35.38 instead of 35.20 %), at 3e-4 it was worth 0.07, and
-    /// cost a quarter of the time that this model takes.
+    /// was worth 0.18 points of recall@20 (35.38 instead of 35.20 %) and at 3e-4 0.07; it takes about
+    /// a third more of this model's time.
     pub lora_every: u64,
     /// Examples of a step of the adapter, half of them of all time and half of them new; with each
     /// come the plays of its window's newest block, which cost nothing more.
