@@ -35,9 +35,9 @@ pub fn run(topic: &Topic) -> anyhow::Result<Duration> {
     let (took, read) = timed(|| {
         std::thread::scope(|scope| {
             let reading: Vec<_> = (0..)
-                .zip(&consumers)
+                .zip(consumers)
                 .map(|(partition, consumer)| {
-                    scope.spawn(move || drain(consumer, topic.name, partition))
+                    scope.spawn(move || drain(&consumer, topic.name, partition))
                 })
                 .collect();
             let joined = reading.into_iter().map(|reading| {

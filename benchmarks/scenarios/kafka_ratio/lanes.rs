@@ -92,8 +92,9 @@ fn through(
         std::thread::scope(|scope| {
             let clock = &*clock;
             let running: Vec<_> = lanes
-                .iter_mut()
-                .map(|lane| scope.spawn(move || lane.run(clock, &|| false)))
+                .into_iter()
+                // With its thread the lane ends, and so does its side of the queue.
+                .map(|mut lane| scope.spawn(move || lane.run(clock, &|| false)))
                 .collect();
             let seen = receive(&outlet, committer.as_mut());
             // A lane that waits for room is not to wait for ever.

@@ -4,8 +4,11 @@
 mod bare;
 mod lanes;
 
+use std::time::Duration;
+
 use anyhow::Context;
 use segue_benchmarks::feed::deliver;
+use segue_benchmarks::machine::core_time;
 use segue_benchmarks::outcome::{Metric, Outcome};
 use segue_benchmarks::timing::{Interval, rate, timed};
 use segue_kafka::broker::Broker;
@@ -26,6 +29,31 @@ struct Topic {
     name: &'static str,
     partitions: u32,
     listens: u64,
+}
+
+/// One way to read the topic, once.
+struct Way {
+    /// Messages a second.
+    rate: f64,
+    /// Microseconds that all of this process's threads ran, per message: what a rate on a machine
+    /// that does something else too is to be read beside.
+    micros: f64,
+}
+
+impl Way {
+    fn measure<T>(
+        topic: &Topic,
+        work: impl FnOnce() -> anyhow::Result<(Duration, T)>,
+    ) -> anyhow::Result<(Self, T)> {
+        let before = core_time().unwrap_or_default();
+        let (took, seen) = work()?;
+        let ran = core_time().unwrap_or_default().saturating_sub(before);
+        let way = Self {
+            rate: rate(usize::try_from(topic.listens)?, took),
+            micros: ran.as_secs_f64() * 1e6 / topic.listens as f64,
+        };
+        Ok((way, seen))
+    }
 }
 
 pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
@@ -50,19 +78,17 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
     };
     fill(&topic, simulated)?;
 
-    let count = usize::try_from(topic.listens)?;
     let (mut bare, mut plain, mut transactional) = (Vec::new(), Vec::new(), Vec::new());
     let mut commits = Vec::new();
     // In turn, so that what else the machine does meets all three. The first turn warms up.
     for turn in 0..=repeats {
         let folder = tempfile::tempdir().context("folder for checkpoints")?;
-        let a = rate(count, bare::run(&topic)?);
-        let b = rate(count, lanes::run(&topic)?.0);
-        let (took, seen) = lanes::run_transactional(&topic, folder.path())?;
-        let c = rate(count, took);
+        let a = Way::measure(&topic, || Ok((bare::run(&topic)?, ())))?.0;
+        let b = Way::measure(&topic, || lanes::run(&topic))?.0;
+        let (c, seen) = Way::measure(&topic, || lanes::run_transactional(&topic, folder.path()))?;
         eprintln!(
-            "turn {turn}: bare {a:.0}/s, lanes {b:.0}/s, with {} transactions {c:.0}/s",
-            seen.commits
+            "turn {turn}: bare {:.0}/s, lanes {:.0}/s, with {} transactions {:.0}/s",
+            a.rate, b.rate, seen.commits, c.rate
         );
         if turn > 0 {
             bare.push(a);
@@ -72,25 +98,38 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
         }
     }
     let of =
-        |figures: &[f64]| Interval::of(figures).context("scenario.toml: repeats must not be 0");
-    let ratios =
-        |ours: &[f64]| -> Vec<f64> { ours.iter().zip(&bare).map(|(b, a)| b / a).collect() };
-    let messages = "messages/s";
+        |figures: Vec<f64>| Interval::of(&figures).context("scenario.toml: repeats must not be 0");
+    let ratio = |ours: &[Way]| {
+        of(ours
+            .iter()
+            .zip(&bare)
+            .map(|(b, a)| b.rate / a.rate)
+            .collect())
+    };
+    let rates = |of_way: &[Way]| of(of_way.iter().map(|way| way.rate).collect());
+    let costs = |of_way: &[Way]| of(of_way.iter().map(|way| way.micros).collect());
+    let (messages, micros) = (
+        "messages/s",
+        "us on a core per message, without the broker's",
+    );
     Ok(Outcome {
         name: "kafka-ratio",
         quick: ask.quick,
         simulated: true,
         metrics: vec![
-            Metric::repeated("ratio", of(&ratios(&plain))?, "of the bare consumer's rate"),
+            Metric::repeated("ratio", ratio(&plain)?, "of the bare consumer's rate"),
             Metric::repeated(
                 "ratio_transactional",
-                of(&ratios(&transactional))?,
+                ratio(&transactional)?,
                 "of the bare consumer's rate",
             ),
-            Metric::repeated("rate_bare", of(&bare)?, messages),
-            Metric::repeated("rate", of(&plain)?, messages),
-            Metric::repeated("rate_transactional", of(&transactional)?, messages),
-            Metric::repeated("commits", of(&commits)?, "transactions"),
+            Metric::repeated("rate_bare", rates(&bare)?, messages),
+            Metric::repeated("rate", rates(&plain)?, messages),
+            Metric::repeated("rate_transactional", rates(&transactional)?, messages),
+            Metric::repeated("core_micros_bare", costs(&bare)?, micros),
+            Metric::repeated("core_micros", costs(&plain)?, micros),
+            Metric::repeated("core_micros_transactional", costs(&transactional)?, micros),
+            Metric::repeated("commits", of(commits)?, "transactions"),
         ],
         repeats,
         workload: format!(
