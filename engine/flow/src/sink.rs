@@ -25,7 +25,8 @@ pub struct OutRecord<'a> {
 /// Why a record could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    /// The broker or file system does not answer. Segue aborts the epoch and tries again.
+    /// The broker or file system does not answer, for longer than the sink itself tries. The epoch is
+    /// not committed: `replay` tries it again, a run ends and the next goes on from its checkpoint.
     #[error("{address} cannot be reached: {detail}")]
     Unreachable {
         /// The broker's address or the file's path.

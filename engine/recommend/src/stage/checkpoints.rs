@@ -190,7 +190,11 @@ impl RecommendStage {
                 .iter_mut()
                 .for_each(|c| c.anything_new = true);
         }
-        self.checkpoint()
+        self.checkpoint()?;
+        match &self.checkpoints {
+            Some(checkpoints) if checkpoints.anything_new => Err(EngineError::NotCommitted),
+            _ => Ok(()),
+        }
     }
 
     /// Everything that the lanes read before their answers has been taken in, and nothing after it.

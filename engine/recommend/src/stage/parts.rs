@@ -173,6 +173,11 @@ pub enum EngineError {
     /// A checkpoint cannot be taken or read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// The last checkpoint could not be taken, for a reason that was told.
+    #[error(
+        "what was read since the last checkpoint is not committed: the next run reads it again"
+    )]
+    NotCommitted,
     /// A checkpoint does not fit: another version, a part that is missing or torn.
     #[error("the checkpoint of epoch {epoch} cannot be restored: {detail}")]
     Restore {
