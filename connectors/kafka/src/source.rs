@@ -114,11 +114,6 @@ impl KafkaSource {
         })
     }
 
-    /// The offset after the last record that was read, or where it was sought to.
-    pub fn position(&self) -> Offset {
-        Offset(self.position)
-    }
-
     fn place(&self) -> String {
         format!("topic {:?} partition {}", self.topic, self.partition)
     }
@@ -207,6 +202,10 @@ impl Source for KafkaSource {
     fn replay(&self) -> Replay {
         // A topic may be compacted or aged; whether it is cannot be seen from here.
         Replay::FromOffset
+    }
+
+    fn position(&self) -> Offset {
+        Offset(self.position)
     }
 
     fn seek(&mut self, to: Offset) -> Result<(), SourceError> {

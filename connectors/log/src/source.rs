@@ -74,11 +74,6 @@ impl LogSource {
         })
     }
 
-    /// The offset of the record that is read next.
-    pub fn position(&self) -> Offset {
-        Offset(self.position)
-    }
-
     /// Waits for records after the position; `None` if there are some.
     fn wait(&mut self, patience: Duration) -> Result<Option<Readiness>, LogError> {
         if self.stop.is_some_and(|stop| self.position >= stop) {
@@ -156,6 +151,10 @@ impl LogSource {
 impl Source for LogSource {
     fn replay(&self) -> Replay {
         Replay::Exact
+    }
+
+    fn position(&self) -> Offset {
+        Offset(self.position)
     }
 
     fn seek(&mut self, to: Offset) -> Result<(), SourceError> {

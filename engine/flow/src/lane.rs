@@ -172,7 +172,7 @@ where
             aside: Vec::new(),
             tick: None,
             seen: None,
-            position: Offset(0),
+            position: source.position(),
             counts: Counts::default(),
             failed: None,
         };

@@ -166,6 +166,10 @@ impl Source for MemorySource {
         Replay::Never
     }
 
+    fn position(&self) -> Offset {
+        self.next
+    }
+
     fn seek(&mut self, to: Offset) -> Result<(), SourceError> {
         if to == self.next {
             return Ok(());
@@ -246,6 +250,10 @@ impl ScriptedSource {
 impl Source for ScriptedSource {
     fn replay(&self) -> Replay {
         Replay::Exact
+    }
+
+    fn position(&self) -> Offset {
+        self.next
     }
 
     fn seek(&mut self, to: Offset) -> Result<(), SourceError> {

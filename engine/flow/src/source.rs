@@ -108,6 +108,10 @@ pub trait Source: Send {
     /// What it can promise after a crash.
     fn replay(&self) -> Replay;
 
+    /// The offset of the record that is read next, or of the first one that can be: where a lane
+    /// stands that has not read anything yet.
+    fn position(&self) -> Offset;
+
     /// Makes `to` the next offset that is read.
     ///
     /// # Errors
@@ -130,6 +134,10 @@ pub trait Source: Send {
 impl<S: Source + ?Sized> Source for Box<S> {
     fn replay(&self) -> Replay {
         (**self).replay()
+    }
+
+    fn position(&self) -> Offset {
+        (**self).position()
     }
 
     fn seek(&mut self, to: Offset) -> Result<(), SourceError> {

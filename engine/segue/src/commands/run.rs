@@ -244,12 +244,10 @@ impl Run {
         } else {
             Until::Forever
         };
-        let open = |until| -> Result<Vec<Box<dyn Source>>> {
-            let mut sources: Vec<Box<dyn Source>> = Vec::new();
-            for partition in 0..partitions {
-                sources.push(Box::new(log.source(topic, partition, until)?));
-            }
-            Ok(sources)
+        let open = |until| {
+            each(partitions, |partition| {
+                Ok(Box::new(log.source(topic, partition, until)?))
+            })
         };
         if self.looks_at_keys(partitions, restored.as_ref()) {
             keying::check(&mut open(Until::Now)?, topic, config.stream.format)?;
@@ -303,12 +301,10 @@ impl Run {
         } else {
             Until::Forever
         };
-        let open = |until| -> Result<Vec<Box<dyn Source>>> {
-            let mut sources: Vec<Box<dyn Source>> = Vec::new();
-            for partition in 0..partitions {
-                sources.push(Box::new(KafkaSource::open(kafka, topic, partition, until)?));
-            }
-            Ok(sources)
+        let open = |until| {
+            each(partitions, |partition| {
+                Ok(Box::new(KafkaSource::open(kafka, topic, partition, until)?))
+            })
         };
         if self.looks_at_keys(partitions, restored.as_ref()) {
             keying::check(&mut open(Until::Now)?, topic, config.stream.format)?;
@@ -347,6 +343,14 @@ impl Run {
 /// A transaction may stay open at least so long: checkpoints may take longer than their interval.
 #[cfg(feature = "kafka")]
 const LEAST_TRANSACTION: Duration = Duration::from_secs(60);
+
+/// A source for each partition.
+fn each(
+    partitions: u32,
+    open: impl Fn(u32) -> Result<Box<dyn Source>>,
+) -> Result<Vec<Box<dyn Source>>> {
+    (0..partitions).map(open).collect()
+}
 
 fn seek(sources: &mut [Box<dyn Source>], to: impl Iterator<Item = Offset>) -> Result<()> {
     for (source, offset) in sources.iter_mut().zip(to) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use segue::commands::run::{Run, counting_recommenders};
+use segue::commands::run::{From, Run, counting_recommenders};
 use segue::http::Phase;
 use segue::pipeline::{self, Pipeline};
 use segue_flow::clock::{MachineClock, WallClock};
@@ -21,6 +21,9 @@ struct Silent;
 impl Source for Silent {
     fn replay(&self) -> Replay {
         Replay::Never
+    }
+    fn position(&self) -> Offset {
+        Offset(0)
     }
     fn seek(&mut self, _: Offset) -> Result<(), SourceError> {
         Ok(())
@@ -41,6 +44,9 @@ struct Spoilt;
 impl Source for Spoilt {
     fn replay(&self) -> Replay {
         Replay::Exact
+    }
+    fn position(&self) -> Offset {
+        Offset(0)
     }
     fn seek(&mut self, _: Offset) -> Result<(), SourceError> {
         Ok(())
@@ -132,4 +138,54 @@ fn a_run_that_is_stopped_has_worked_off_what_it_read_and_goes_on_from_there() {
         .map(|(plays, sessions)| u64::from(*plays) * sessions)
         .sum();
     assert_eq!(plays, 2 * PLAYS as u64);
+}
+
+#[test]
+fn who_begins_at_what_comes_next_goes_on_from_there_and_not_from_the_first() {
+    const PLAYS: usize = 600;
+    const LANES: u32 = 3;
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = rig::config(folder.path());
+    config.stream.lanes = LANES;
+    config.recommend.exact = false;
+    let log = Log::open(&config.log).unwrap();
+    log.ensure_topic(&config.stream.topic, LANES).unwrap();
+    let mut sink = log.sink("replay").unwrap();
+    let listens = rig::listens(2 * PLAYS);
+    let (before, after) = listens.split_at(PLAYS);
+    deliver(&config, before.to_vec(), &mut sink);
+    let run = |from| {
+        let run = Run {
+            until_now: true,
+            from,
+            ..Run::default()
+        };
+        run.engine(&config, Arc::default(), &Phase::default())
+            .unwrap()
+            .stream
+            .plays
+    };
+    assert_eq!(run(From::Latest), 0);
+    // One listener only: the other lanes have read nothing when their states are kept.
+    let one: Vec<_> = (after.iter())
+        .filter(|listen| listen.user == after[0].user)
+        .cloned()
+        .collect();
+    deliver(&config, one.clone(), &mut sink);
+    assert_eq!(run(From::Latest), 0, "latest again is later");
+    deliver(&config, one.clone(), &mut sink);
+    assert_eq!(
+        run(From::Earliest),
+        (PLAYS + one.len()) as u64,
+        "duplicates apart"
+    );
+    deliver(&config, one, &mut sink);
+    let log_holds = log.ends(&config.stream.topic).unwrap();
+    let summary = Run {
+        until_now: true,
+        ..Run::default()
+    }
+    .engine(&config, Arc::default(), &Phase::default())
+    .unwrap();
+    assert_eq!(summary.stream.records, log_holds.iter().sum::<u64>());
 }
