@@ -119,13 +119,17 @@ impl Disturber {
         Ok(self.done)
     }
 
-    /// From before it has restored its state to well after its first commits.
+    /// Of a start, to before it has restored its state or after; of work, over many commits.
     fn while_of_a_life(&mut self) -> Duration {
-        Duration::from_millis(self.rng.random_range(100..4_000))
+        Duration::from_millis(self.rng.random_range(100..2_500))
     }
 
-    /// One start, left alone for a while. `None` if it ended by itself.
+    /// One start, left alone for a while: every other life, by chance, from its first checkpoint on,
+    /// since to start can take longer than the while. `None` if it ended by itself.
     fn live(&mut self) -> anyhow::Result<Option<Running>> {
+        if self.rng.random() {
+            return self.at_work().map(Some);
+        }
         let mut running = self.engine.start("life", &[])?;
         let life = self.while_of_a_life();
         let Some(status) = running.ended_within(life)? else {
