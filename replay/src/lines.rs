@@ -23,6 +23,10 @@ pub enum Line<'a> {
     },
 }
 
+/// A byte order mark and a carriage return, which are not counted: only a line that is longer by more
+/// is surely too long before its end is seen.
+const MARKS: usize = 4;
+
 /// A reader of lines. Memory: the limit plus one block, whatever the input.
 #[derive(Debug)]
 pub struct Lines<R> {
@@ -72,7 +76,7 @@ impl<R: Read> Lines<R> {
                 return Ok(Some(self.whole(line)));
             }
             self.searched = self.end;
-            if self.end - self.start > self.limit {
+            if self.end - self.start > self.limit + MARKS {
                 return self.pass_over().map(Some);
             }
             if self.ended {

@@ -121,7 +121,10 @@ fn lastfm() -> Seeds {
     let by_mbid = format!("u\t2009-05-04T23:08:57Z\t\t\"a\t{MBID}\t\r\n");
     let mut long = b"u\t2009-05-04T23:08:57Z\t\t".to_vec();
     long.resize(3_000, b'a');
+    // At the limit, with a mark that does not count.
+    let marked = format!("\u{feff}{}\n", "a".repeat(2_048)).into_bytes();
     vec![
+        ("mark-at-the-limit", marked),
         ("row", row.clone().into_bytes()),
         (
             "rows",

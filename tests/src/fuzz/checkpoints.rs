@@ -141,6 +141,7 @@ fn listed(text: &[u8]) -> Option<Manifest> {
     let mut listed = within((1 << 20) + 256 * text.len(), || store.list()).unwrap();
     assert_eq!(listed.len(), 1, "a sealed checkpoint is never passed over");
     let manifest = listed.pop()?.manifest.ok()?;
+    manifest.bytes();
     assert_eq!(manifest.number, NUMBER);
     let whole = store.verify(&manifest).is_ok();
     assert_eq!(whole, manifest.parts.is_empty(), "no part is there");

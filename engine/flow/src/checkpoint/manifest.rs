@@ -6,7 +6,7 @@
 //!
 //! This envelope is the same in all versions, so that a damaged manifest is told from a newer one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -95,7 +95,9 @@ struct Envelope<'a> {
 impl Manifest {
     /// Bytes of all parts.
     pub fn bytes(&self) -> u64 {
-        self.parts.iter().map(|part| part.bytes).sum()
+        // A forged one may claim any length.
+        let parts = self.parts.iter();
+        parts.fold(0, |all, part| all.saturating_add(part.bytes))
     }
 
     /// The part of this name.
@@ -126,7 +128,12 @@ impl Manifest {
             return Err(damaged(&format!("that of checkpoint {number}"), found));
         }
         match manifest.parts.iter().find(|part| !is_name(&part.name)) {
-            Some(part) => Err(damaged("names of parts", format!("{:?}", part.name))),
+            Some(part) => return Err(damaged("names of parts", format!("{:?}", part.name))),
+            None => {}
+        }
+        let mut names = BTreeSet::new();
+        match manifest.parts.iter().find(|part| !names.insert(&part.name)) {
+            Some(part) => Err(damaged("each part once", format!("{:?} twice", part.name))),
             None => Ok(manifest),
         }
     }
