@@ -2,13 +2,18 @@
 //!
 //! A checkpoint is sealed before results and offsets are committed. After a crash in between the
 //! newest checkpoint is one that nobody saw the results of: what the output committed says which one
-//! counts.
+//! counts. Where that one is damaged, an older one will do: what lies between is read again, with
+//! nothing written.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
-use segue_flow::checkpoint::{CheckpointStore, Manifest};
-use segue_flow::{Epoch, Offset};
+use segue_flow::checkpoint::{CheckpointError, CheckpointStore, Manifest};
+use segue_flow::{
+    Epoch, Offset, OffsetRange, OutRecord, RawRecord, Readiness, Replay, Sink, SinkError, Source,
+    SourceError,
+};
 use segue_recommend::stage::Restored;
 
 use crate::config::Config;
@@ -27,7 +32,7 @@ pub fn fixed(config: &Config) -> BTreeMap<String, String> {
 }
 
 /// What the output has committed last.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Committed {
     /// Where each partition of the input stands; `None` where nothing ever was.
     pub positions: Vec<Option<Offset>>,
@@ -36,39 +41,70 @@ pub struct Committed {
     pub epoch: Option<Epoch>,
 }
 
-/// The checkpoint to go on from.
+/// Where a run goes on.
+pub enum Start {
+    /// With nothing.
+    Anew,
+    /// From the checkpoint of what is committed.
+    From(Restored),
+    /// That one is damaged, and this is an older one. What lies between is to be read again, with
+    /// nothing written, and kept as the checkpoint that is missing.
+    Before(Restored),
+}
+
+/// Finds where to go on. `committed` is what the output has committed of `topic`.
 ///
 /// # Errors
-/// Something was committed and no whole checkpoint is of those positions, or the one that is was
-/// taken under other settings or of another number of partitions.
+/// Something was committed and no whole checkpoint is of those positions or before them, or the one
+/// that is was taken under other settings or of another number of partitions.
 pub fn find(
     store: &CheckpointStore,
     topic: &str,
     committed: &Committed,
     config: &Config,
-) -> Result<Option<Restored>> {
+) -> Result<Start> {
     if committed.positions.iter().all(Option::is_none) {
-        return Ok(None);
+        return Ok(Start::Anew);
     }
-    let Some(manifest) = store.newest_good_that(|manifest| fits(manifest, topic, committed))?
-    else {
-        bail!(
-            "results of {topic} up to {} are committed, and no checkpoint in {} is of those \
-             positions: give the right checkpoint.url, or begin anew with --from earliest (what is \
-             read again is then written again)",
-            told(&committed.positions),
-            config.checkpoint.url
-        );
+    let damage = match store.newest_good_that(|manifest| fits(manifest, topic, committed)) {
+        Ok(Some(manifest)) => return Ok(Start::From(restored(store, &manifest, config)?)),
+        Ok(None) => None,
+        Err(error @ CheckpointError::AllDamaged { .. }) => Some(error),
+        Err(error) => return Err(error.into()),
     };
+    let older = store.newest_good_that(|manifest| lies_before(manifest, topic, committed));
+    if let (Ok(Some(manifest)), Some(epoch)) = (&older, committed.epoch) {
+        tracing::warn!(
+            checkpoint = manifest.number,
+            "the checkpoint of what is committed is not whole: reading again from an older one"
+        );
+        let mut restored = restored(store, manifest, config)?;
+        // What is caught up with is the end of the committed epoch.
+        restored.epoch = Epoch(epoch.0.saturating_sub(1));
+        return Ok(Start::Before(restored));
+    }
     let partitions = committed.positions.len();
-    if manifest.body.partitions as usize != partitions {
+    if let Ok(Some(newest)) = store.newest_good()
+        && newest.body.partitions as usize != partitions
+    {
         bail!(
             "checkpoint {} is of {} partitions of {topic}, which has {partitions} now: listeners lie \
              in other lanes; begin anew with --from earliest",
-            manifest.number,
-            manifest.body.partitions
+            newest.number,
+            newest.body.partitions
         );
     }
+    let why = damage.map_or_else(String::new, |damage| format!(" ({damage})"));
+    bail!(
+        "results of {topic} up to {} are committed, and no whole checkpoint in {} is of those \
+         positions or before them{why}: give the right checkpoint.url, or begin anew with --from \
+         earliest (what is read again is then written again)",
+        told(&committed.positions),
+        config.checkpoint.url
+    )
+}
+
+fn restored(store: &CheckpointStore, manifest: &Manifest, config: &Config) -> Result<Restored> {
     for (key, now) in fixed(config) {
         match manifest.body.fixed.get(&key) {
             Some(was) if *was != now => bail!(
@@ -85,29 +121,109 @@ pub fn find(
         bytes = manifest.bytes(),
         "going on from a checkpoint"
     );
-    Ok(Some(Restored {
+    Ok(Restored {
         epoch: manifest.epoch,
         positions: manifest.body.positions.iter().map(|p| p.offset).collect(),
-        parts: store.load(&manifest)?,
-    }))
+        parts: store.load(manifest)?,
+    })
 }
 
 fn fits(manifest: &Manifest, topic: &str, committed: &Committed) -> bool {
-    let positions = &manifest.body.positions;
-    // A partition that was never committed stands at its beginning.
-    let stands = |position: &segue_flow::checkpoint::Position| {
-        position.topic == topic
-            && committed
-                .positions
-                .get(position.partition as usize)
-                .is_some_and(|committed| committed.unwrap_or_default() == position.offset)
-    };
     let of_epoch = committed.epoch.is_none_or(|epoch| epoch == manifest.epoch);
-    of_epoch && !positions.is_empty() && positions.iter().all(stands)
+    of_epoch
+        && each(manifest, topic, committed, |stands, committed| {
+            stands == committed
+        })
+}
+
+fn lies_before(manifest: &Manifest, topic: &str, committed: &Committed) -> bool {
+    let before = committed.epoch.is_some_and(|epoch| manifest.epoch < epoch);
+    before
+        && each(manifest, topic, committed, |stands, committed| {
+            stands <= committed
+        })
+}
+
+/// Whether every position of a checkpoint stands so to what is committed of its partition. A
+/// partition that was never committed stands at its beginning.
+fn each(
+    manifest: &Manifest,
+    topic: &str,
+    committed: &Committed,
+    stands: impl Fn(Offset, Offset) -> bool,
+) -> bool {
+    let positions = &manifest.body.positions;
+    positions.len() == committed.positions.len()
+        && positions.iter().all(|position| {
+            let of = committed.positions.get(position.partition as usize);
+            position.topic == topic
+                && of.is_some_and(|of| stands(position.offset, of.unwrap_or_default()))
+        })
 }
 
 fn told(committed: &[Option<Offset>]) -> String {
     let one =
         |offset: &Option<Offset>| offset.map_or("-".to_owned(), |offset| offset.0.to_string());
     committed.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// A source that ends before an offset.
+pub struct Until {
+    source: Box<dyn Source>,
+    end: Offset,
+}
+
+impl Until {
+    /// The source's records before `end`.
+    pub fn new(source: Box<dyn Source>, end: Offset) -> Self {
+        Self { source, end }
+    }
+}
+
+impl Source for Until {
+    fn replay(&self) -> Replay {
+        self.source.replay()
+    }
+
+    fn position(&self) -> Offset {
+        self.source.position().min(self.end)
+    }
+
+    fn seek(&mut self, to: Offset) -> Result<(), SourceError> {
+        self.source.seek(to)
+    }
+
+    fn read(
+        &mut self,
+        patience: Duration,
+        visit: &mut dyn FnMut(RawRecord<'_>),
+    ) -> Result<Readiness, SourceError> {
+        if self.source.position() >= self.end {
+            return Ok(Readiness::Ended);
+        }
+        let end = self.end;
+        self.source.read(patience, &mut |record| {
+            if record.offset < end {
+                visit(record);
+            }
+        })
+    }
+}
+
+/// Writes nothing: what is read again has been written.
+pub struct Written;
+
+impl Sink for Written {
+    fn begin(&mut self, _: Epoch) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn write(&mut self, _: OutRecord<'_>) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn commit(&mut self, _: Epoch, _: &[OffsetRange]) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn abort(&mut self, _: Epoch) -> Result<(), SinkError> {
+        Ok(())
+    }
 }

@@ -127,9 +127,8 @@ impl Manifest {
             let found = format!("that of checkpoint {}", manifest.number);
             return Err(damaged(&format!("that of checkpoint {number}"), found));
         }
-        match manifest.parts.iter().find(|part| !is_name(&part.name)) {
-            Some(part) => return Err(damaged("names of parts", format!("{:?}", part.name))),
-            None => {}
+        if let Some(part) = manifest.parts.iter().find(|part| !is_name(&part.name)) {
+            return Err(damaged("names of parts", format!("{:?}", part.name)));
         }
         let mut names = BTreeSet::new();
         match manifest.parts.iter().find(|part| !names.insert(&part.name)) {

@@ -158,7 +158,7 @@ impl RecommendStage {
             return;
         };
         checkpoints.with.store.report_age();
-        let due = now >= checkpoints.called_at + checkpoints.with.every;
+        let due = now >= checkpoints.called_at.saturating_add(checkpoints.with.every);
         if due && checkpoints.anything_new && checkpoints.called.is_none() {
             checkpoints.called_at = now;
             checkpoints.called = Some(checkpoints.with.call.call());

@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::http::{self, Phase};
 use crate::keying;
 use crate::pipeline::{self, Pipeline};
-use crate::recovery::{self, Committed};
+use crate::recovery::{self, Committed, Start};
 use crate::shutdown;
 use crate::watch::RunWatcher;
 
@@ -85,7 +85,8 @@ fn instant(text: &str) -> Option<EventTime> {
 struct Ends {
     sources: Vec<Box<dyn Source>>,
     sink: Box<dyn Sink>,
-    restored: Option<Restored>,
+    committed: Committed,
+    start: Start,
 }
 
 /// `segue run`.
@@ -156,7 +157,7 @@ impl Run {
         stop: Arc<AtomicBool>,
         phase: &Phase,
     ) -> Result<RunSummary> {
-        let store = match self.no_checkpoints {
+        let mut store = match self.no_checkpoints {
             true => None,
             false => {
                 config.checkpoint.check()?;
@@ -164,15 +165,28 @@ impl Run {
             }
         };
         phase.restoring();
-        let Ends {
-            sources,
-            sink,
-            restored,
-        } = match self.on {
-            Backend::Log => self.log(config, store.as_ref())?,
-            #[cfg(feature = "kafka")]
-            Backend::Kafka => self.kafka(config, store.as_ref())?,
+        let mut ends = self.ends(config, store.as_ref())?;
+        if let Start::Before(restored) = ends.start {
+            self.catch_up(
+                config,
+                store.take(),
+                ends.sources,
+                restored,
+                &ends.committed,
+            )?;
+            drop(ends.sink);
+            store = Some(CheckpointStore::open(&config.checkpoint)?);
+            ends = self.ends(config, store.as_ref())?;
+        }
+        let restored = match ends.start {
+            Start::Anew => None,
+            Start::From(restored) => Some(restored),
+            Start::Before(_) => bail!(
+                "what is committed could not be caught up with from an older checkpoint: begin anew \
+                 with --from earliest (what is read again is then written again)"
+            ),
         };
+        let (sources, sink) = (ends.sources, ends.sink);
         let checkpointing = store.map(|store| Checkpointing {
             store,
             call: BarrierCall::default(),
@@ -208,9 +222,66 @@ impl Run {
         })
     }
 
+    /// Reads again what lies between an older checkpoint and what is committed, writes nothing, and
+    /// keeps the state that comes of it as the checkpoint that is missing. Outside exact mode rounds
+    /// may be cut elsewhere than they were; sessions and ratios are the same.
+    fn catch_up(
+        &self,
+        config: &Config,
+        store: Option<CheckpointStore>,
+        sources: Vec<Box<dyn Source>>,
+        restored: Restored,
+        committed: &Committed,
+    ) -> Result<()> {
+        let store = store.context("there are no checkpoints to catch up from")?;
+        let ends = committed
+            .positions
+            .iter()
+            .map(|end| end.unwrap_or_default());
+        let sources = sources.into_iter().zip(ends);
+        pipeline::run(Pipeline {
+            sources: sources
+                .map(|(source, end)| Box::new(recovery::Until::new(source, end)) as _)
+                .collect(),
+            sink: Box::new(recovery::Written),
+            lane: LaneSettings {
+                at_end: AtEnd::Leave,
+                idle_after: None,
+                ..config.lane()
+            },
+            sessions: config.session_rules(),
+            format: config.stream.format,
+            stage: config.stage(),
+            recommenders: counting_recommenders(),
+            curriculum: None,
+            encoder: None,
+            checkpointing: Some(Checkpointing {
+                store,
+                call: BarrierCall::default(),
+                // Only the one at its end, which is that of the committed positions.
+                every: Duration::MAX,
+                topic: config.stream.topic.clone(),
+                fixed: recovery::fixed(config),
+            }),
+            restored: Some(restored),
+            watcher: Box::new(()),
+            clock: Arc::new(MachineClock::start()),
+            stop: Arc::default(),
+        })?;
+        Ok(())
+    }
+
+    fn ends(&self, config: &Config, store: Option<&CheckpointStore>) -> Result<Ends> {
+        match self.on {
+            Backend::Log => self.log(config, store),
+            #[cfg(feature = "kafka")]
+            Backend::Kafka => self.kafka(config, store),
+        }
+    }
+
     /// Whoever goes on has looked before.
-    const fn looks_at_keys(&self, partitions: u32, restored: Option<&Restored>) -> bool {
-        partitions > 1 && !self.any_keys && restored.is_none()
+    const fn looks_at_keys(&self, partitions: u32, start: &Start) -> bool {
+        partitions > 1 && !self.any_keys && matches!(start, Start::Anew)
     }
 
     const fn is_bounded(&self) -> bool {
@@ -225,7 +296,7 @@ impl Run {
             format!("put listens there first: segue replay FILE --to log (topic {topic})")
         })?;
         let sink = log.sink(WRITER)?;
-        let committed = || {
+        let last = || {
             let last = sink.last_commit();
             let mut positions = vec![None; partitions as usize];
             for range in &last.inputs {
@@ -238,7 +309,7 @@ impl Run {
                 epoch: last.epoch,
             })
         };
-        let restored = self.stored(config, store, committed)?;
+        let (committed, start) = self.stored(config, store, last)?;
         let until = if self.is_bounded() {
             Until::Now
         } else {
@@ -249,7 +320,7 @@ impl Run {
                 Ok(Box::new(log.source(topic, partition, until)?))
             })
         };
-        if self.looks_at_keys(partitions, restored.as_ref()) {
+        if self.looks_at_keys(partitions, &start) {
             keying::check(&mut open(Until::Now)?, topic, config.stream.format)?;
         }
         let mut sources = open(until)?;
@@ -264,7 +335,8 @@ impl Run {
         Ok(Ends {
             sources,
             sink: Box::new(sink),
-            restored,
+            committed,
+            start,
         })
     }
 
@@ -289,7 +361,7 @@ impl Run {
             },
         };
         let sink = KafkaSink::open(kafka, &guarantee, Some(topic))?;
-        let restored = self.stored(config, store, || {
+        let (committed, start) = self.stored(config, store, || {
             let committed = topics::committed(kafka, topic)?;
             Ok(Committed {
                 epoch: committed.iter().flatten().find_map(|c| c.epoch),
@@ -306,7 +378,7 @@ impl Run {
                 Ok(Box::new(KafkaSource::open(kafka, topic, partition, until)?))
             })
         };
-        if self.looks_at_keys(partitions, restored.as_ref()) {
+        if self.looks_at_keys(partitions, &start) {
             keying::check(&mut open(Until::Now)?, topic, config.stream.format)?;
         }
         let mut sources = open(until)?;
@@ -321,7 +393,8 @@ impl Run {
         Ok(Ends {
             sources,
             sink: Box::new(sink),
-            restored,
+            committed,
+            start,
         })
     }
 
@@ -330,12 +403,14 @@ impl Run {
         config: &Config,
         store: Option<&CheckpointStore>,
         committed: impl FnOnce() -> Result<Committed>,
-    ) -> Result<Option<Restored>> {
+    ) -> Result<(Committed, Start)> {
         match store {
             Some(store) if self.from == From::Stored => {
-                recovery::find(store, &config.stream.topic, &committed()?, config)
+                let committed = committed()?;
+                let start = recovery::find(store, &config.stream.topic, &committed, config)?;
+                Ok((committed, start))
             }
-            _ => Ok(None),
+            _ => Ok((Committed::default(), Start::Anew)),
         }
     }
 }

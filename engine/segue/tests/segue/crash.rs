@@ -3,7 +3,7 @@
 //!
 //! In exact mode what a run writes is a function of the plays alone. So the standard is hard: what
 //! readers of committed records see after many kills is, byte for byte, what one run that nobody
-//! disturbed writes.
+//! disturbed writes; and it stays so where the newest checkpoint is damaged.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -78,12 +78,29 @@ fn killed_and_finished(
         }
         feeding.join().unwrap();
     });
+    damage_newest(Path::new(&config.checkpoint.url));
     let output = program(&file, backend, Some("--until-end"))
         .wait_with_output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Flips a bit in the newest checkpoint: the one before it has to do.
+fn damage_newest(folder: &Path) {
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path());
+    let newest = entries
+        .filter(|path| path.join("manifest.json").is_file())
+        .max()
+        .expect("some life has taken a checkpoint");
+    let part = newest.join("stage");
+    let mut bytes = std::fs::read(&part).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&part, bytes).unwrap();
 }
 
 /// In portions, as they come.
