@@ -202,23 +202,16 @@ impl Run {
             false => AtEnd::Leave,
         };
         pipeline::run(Pipeline {
-            sources,
-            sink,
             lane: LaneSettings {
                 at_end,
                 ..config.lane()
             },
-            sessions: config.session_rules(),
-            format: config.stream.format,
-            stage: config.stage(),
-            recommenders: counting_recommenders(),
-            curriculum: None,
-            encoder: None,
             checkpointing,
             restored,
             watcher: Box::new(watcher),
             clock,
             stop,
+            ..counting(config, sources, sink)
         })
     }
 
@@ -239,22 +232,15 @@ impl Run {
             .iter()
             .map(|end| end.unwrap_or_default());
         let sources = sources.into_iter().zip(ends);
+        let sources = sources
+            .map(|(source, end)| Box::new(recovery::Until::new(source, end)) as _)
+            .collect();
         pipeline::run(Pipeline {
-            sources: sources
-                .map(|(source, end)| Box::new(recovery::Until::new(source, end)) as _)
-                .collect(),
-            sink: Box::new(recovery::Written),
             lane: LaneSettings {
                 at_end: AtEnd::Leave,
                 idle_after: None,
                 ..config.lane()
             },
-            sessions: config.session_rules(),
-            format: config.stream.format,
-            stage: config.stage(),
-            recommenders: counting_recommenders(),
-            curriculum: None,
-            encoder: None,
             checkpointing: Some(Checkpointing {
                 store,
                 call: BarrierCall::default(),
@@ -264,9 +250,7 @@ impl Run {
                 fixed: recovery::fixed(config),
             }),
             restored: Some(restored),
-            watcher: Box::new(()),
-            clock: Arc::new(MachineClock::start()),
-            stop: Arc::default(),
+            ..counting(config, sources, Box::new(recovery::Written))
         })?;
         Ok(())
     }
@@ -443,6 +427,27 @@ pub fn output_topics(config: &Config) -> [&str; 4] {
         &topics.late,
         &topics.dead_letters,
     ]
+}
+
+/// A run that answers with what needs no training, as the configuration has it; without checkpoints,
+/// and with nobody watching or stopping it.
+pub fn counting(config: &Config, sources: Vec<Box<dyn Source>>, sink: Box<dyn Sink>) -> Pipeline {
+    Pipeline {
+        sources,
+        sink,
+        lane: config.lane(),
+        sessions: config.session_rules(),
+        format: config.stream.format,
+        stage: config.stage(),
+        recommenders: counting_recommenders(),
+        curriculum: None,
+        encoder: None,
+        checkpointing: None,
+        restored: None,
+        watcher: Box::new(()),
+        clock: Arc::new(MachineClock::start()),
+        stop: Arc::default(),
+    }
 }
 
 /// What needs no training: rules, the listener's own favourites, everybody's favourites.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use segue::commands::run::{From, Run, counting_recommenders};
+use segue::commands::run::{From, Run, counting};
 use segue::http::Phase;
-use segue::pipeline::{self, Pipeline};
+use segue::pipeline;
 use segue_flow::clock::{MachineClock, WallClock};
 use segue_flow::memory::memory_topic;
 use segue_flow::{Offset, RawRecord, Readiness, Replay, Source, SourceError};
@@ -68,22 +68,8 @@ fn a_lane_that_fails_ends_the_run_and_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let config = rig::config(folder.path());
     let (sink, _sources) = memory_topic("out", 1);
-    let outcome = pipeline::run(Pipeline {
-        sources: vec![Box::new(Silent), Box::new(Spoilt)],
-        sink: Box::new(sink),
-        lane: config.lane(),
-        sessions: config.session_rules(),
-        format: config.stream.format,
-        stage: config.stage(),
-        recommenders: counting_recommenders(),
-        curriculum: None,
-        encoder: None,
-        checkpointing: None,
-        restored: None,
-        watcher: Box::new(()),
-        clock: Arc::new(MachineClock::start()),
-        stop: Arc::default(),
-    });
+    let sources: Vec<Box<dyn Source>> = vec![Box::new(Silent), Box::new(Spoilt)];
+    let outcome = pipeline::run(counting(&config, sources, Box::new(sink)));
     let error = format!("{:#}", outcome.unwrap_err());
     assert!(
         error.contains("lane 1") && error.contains("segment 7"),

@@ -3,10 +3,10 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use segue::commands::run::counting_recommenders;
+use segue::commands::run::counting;
 use segue::config::Config;
 use segue::input;
-use segue::pipeline::{self, Pipeline};
+use segue::pipeline;
 use segue_flow::clock::MachineClock;
 use segue_flow::memory::memory_topic;
 use segue_flow::{Epoch, OffsetRange, OutRecord, Sink, SinkError};
@@ -87,26 +87,11 @@ pub fn in_process(config: &Config, listens: Vec<Listen>) -> (RunSummary, Vec<Rec
     .unwrap();
     let collect = Collect::default();
     let committed = collect.committed.clone();
-    let summary = pipeline::run(Pipeline {
-        sources: sources
-            .into_iter()
-            .map(|source| Box::new(source) as _)
-            .collect(),
-        sink: Box::new(collect),
-        lane: config.lane(),
-        sessions: config.session_rules(),
-        format: config.stream.format,
-        stage: config.stage(),
-        recommenders: counting_recommenders(),
-        curriculum: None,
-        encoder: None,
-        checkpointing: None,
-        restored: None,
-        watcher: Box::new(()),
-        clock,
-        stop,
-    })
-    .unwrap();
+    let sources = sources
+        .into_iter()
+        .map(|source| Box::new(source) as _)
+        .collect();
+    let summary = pipeline::run(counting(config, sources, Box::new(collect))).unwrap();
     replay.join().unwrap().unwrap();
     let written = std::mem::take(&mut *committed.lock().unwrap());
     (summary, written)
