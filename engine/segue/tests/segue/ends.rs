@@ -15,10 +15,10 @@ use segue_log::Log;
 use crate::rig;
 use crate::same_answer::deliver;
 
-/// Has nothing, for ever.
-struct Silent;
+/// Gives no record, and says this to whoever reads.
+struct Recordless(fn(Duration) -> Result<Readiness, SourceError>);
 
-impl Source for Silent {
+impl Source for Recordless {
     fn replay(&self) -> Replay {
         Replay::Never
     }
@@ -33,34 +33,22 @@ impl Source for Silent {
         patience: Duration,
         _: &mut dyn FnMut(RawRecord<'_>),
     ) -> Result<Readiness, SourceError> {
-        MachineClock::start().sleep(patience);
-        Ok(Readiness::Idle)
+        (self.0)(patience)
     }
 }
 
-/// Finds its bytes spoilt.
-struct Spoilt;
+/// Has nothing, for ever.
+fn silent(patience: Duration) -> Result<Readiness, SourceError> {
+    MachineClock::start().sleep(patience);
+    Ok(Readiness::Idle)
+}
 
-impl Source for Spoilt {
-    fn replay(&self) -> Replay {
-        Replay::Exact
-    }
-    fn position(&self) -> Offset {
-        Offset(0)
-    }
-    fn seek(&mut self, _: Offset) -> Result<(), SourceError> {
-        Ok(())
-    }
-    fn read(
-        &mut self,
-        _: Duration,
-        _: &mut dyn FnMut(RawRecord<'_>),
-    ) -> Result<Readiness, SourceError> {
-        Err(SourceError::Corrupt {
-            place: "segment 7".to_owned(),
-            detail: "checksum".to_owned(),
-        })
-    }
+/// Finds its bytes spoilt.
+fn spoilt(_: Duration) -> Result<Readiness, SourceError> {
+    Err(SourceError::Corrupt {
+        place: "segment 7".to_owned(),
+        detail: "checksum".to_owned(),
+    })
 }
 
 #[test]
@@ -68,7 +56,8 @@ fn a_lane_that_fails_ends_the_run_and_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let config = rig::config(folder.path());
     let (sink, _sources) = memory_topic("out", 1);
-    let sources: Vec<Box<dyn Source>> = vec![Box::new(Silent), Box::new(Spoilt)];
+    let sources: Vec<Box<dyn Source>> =
+        vec![Box::new(Recordless(silent)), Box::new(Recordless(spoilt))];
     let outcome = pipeline::run(counting(&config, sources, Box::new(sink)));
     let error = format!("{:#}", outcome.unwrap_err());
     assert!(
