@@ -10,7 +10,7 @@ use segue_benchmarks::lane_loop::LaneLoop;
 use segue_benchmarks::plays::{Plays, Size};
 use segue_flow::epoch::{LaneId, Offset};
 use segue_flow::lane::{Decode, LaneSettings};
-use segue_flow::source::RawRecord;
+use segue_flow::source::{ContentType, RawRecord};
 use segue_listen::wire::{Format, encode};
 use segue_listen::{ListenRef, SessionGap, TrackKey};
 use segue_sessions::{ListenDecoder, ListeningStage, SessionSettings};
@@ -84,7 +84,7 @@ fn decoder(c: &mut Criterion) {
                 bytes
             })
             .collect();
-        let mut decoder = ListenDecoder::new(LaneId(0), 1, format);
+        let mut decoder = ListenDecoder::new(LaneId(0), 1);
         group.bench_function(name, |b| {
             b.iter_batched_ref(
                 || (),
@@ -94,7 +94,7 @@ fn decoder(c: &mut Criterion) {
                             offset: Offset(n as u64),
                             key: None,
                             value: Some(value),
-                            content_type: None,
+                            content_type: ContentType::Known(None),
                             logged_at: None,
                         };
                         black_box(decoder.decode(&record).unwrap());

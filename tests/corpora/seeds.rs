@@ -212,7 +212,7 @@ fn listenbrainz() -> Seeds {
 
 /// The state of a lane after a few plays, written as the lane writes it.
 fn lane_state(plays: i64) -> Vec<u8> {
-    let mut decoder = ListenDecoder::new(LaneId(0), 1, Format::Json);
+    let mut decoder = ListenDecoder::new(LaneId(0), 1);
     let mut stage = ListeningStage::new(SessionSettings {
         gap: SessionGap::default(),
         lateness: Span::from_minutes(60),

@@ -54,7 +54,7 @@ const WALLS: &[(&str, &str)] = &[
         "a counting allocator",
     ),
     (
-        "connectors/kafka/src/source.rs",
+        "connectors/kafka/src/partition_queue.rs",
         "librdkafka's partition queues",
     ),
     ("connectors/kafka/tests/kafka.rs", "signals to the broker"),

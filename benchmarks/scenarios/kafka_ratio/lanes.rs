@@ -16,7 +16,6 @@ use segue_flow::queue::{Outlet, Received, WhenFull, queue};
 use segue_flow::{Epoch, LaneId, Offset, OffsetRange, OutRecord, Sink};
 use segue_kafka::{Guarantee, KafkaSink, KafkaSource, Until};
 use segue_listen::SessionGap;
-use segue_listen::wire::Format;
 use segue_sessions::{ListenDecoder, ListeningStage, SessionSettings, Update};
 
 use super::{SESSIONS, Topic};
@@ -72,7 +71,7 @@ fn through(
     let mut lanes = Vec::new();
     for id in 0..topic.partitions {
         let source = KafkaSource::open(&topic.settings, topic.name, id, Until::Now)?;
-        let decoder = ListenDecoder::new(LaneId(id), topic.partitions, Format::MessagePack);
+        let decoder = ListenDecoder::new(LaneId(id), topic.partitions);
         let stage = ListeningStage::new(sessions);
         let lane = Lane::new(
             LaneId(id),

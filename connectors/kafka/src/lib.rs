@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`settings`] and [`secret`] (what can be set), `client` (the settings as
 //! librdkafka wants them, and what it complains of), [`topics`] (made, counted, looked at),
-//! [`source`], [`sink`], [`error`]; with the feature `test-broker`, `broker`: a real one for tests.
+//! `partition_queue` (messages by the run), [`source`], [`sink`], [`error`]; with the feature `test-broker`, `broker`: a real one for tests.
 //!
 //! Absent here: records are bytes, and nobody decodes them; there is no consumer group that moves
 //! lanes between instances; and no topic is ever made by writing to it.
@@ -14,6 +14,7 @@ pub mod broker;
 mod client;
 mod delivery;
 pub mod error;
+mod partition_queue;
 pub mod secret;
 pub mod settings;
 pub mod sink;

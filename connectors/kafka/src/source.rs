@@ -1,20 +1,18 @@
 //! Reads one partition: one consumer per lane, assigned and never subscribed, so that a lane's
 //! position is the lane's own. Records are visited in librdkafka's buffer.
 
-use std::ffi::c_void;
 use std::time::Duration;
 
-use rdkafka::bindings;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message};
 use rdkafka::{Offset as Position, TopicPartitionList};
 use segue_flow::clock::{MachineClock, WallClock};
-use segue_flow::{Offset, RawRecord, Readiness, Replay, Source, SourceError};
+use segue_flow::{ContentType, Offset, RawRecord, Readiness, Replay, Source, SourceError};
 use segue_listen::EventTime;
 
 use crate::client::{self, Asker};
 use crate::error::KafkaError;
+use crate::partition_queue::PartitionQueue;
 use crate::settings::Settings;
 
 /// Records visited in one call at most, so that a lane comes to its barriers.
@@ -48,6 +46,7 @@ pub enum Until {
 
 /// A reader of one partition, in order; of transactions only what was committed.
 pub struct KafkaSource {
+    queue: PartitionQueue,
     asker: Asker,
     topic: String,
     partition: u32,
@@ -101,7 +100,13 @@ impl KafkaSource {
             Until::Forever => None,
             Until::Now => Some(Asker::new(settings)?.watermarks(topic, partition)?.1),
         };
+        let queue = PartitionQueue::split(&asker.consumer, topic, partition);
+        let queue = queue.ok_or_else(|| KafkaError::Refused {
+            what: format!("topic {topic:?}"),
+            detail: "librdkafka has no queue for it".to_owned(),
+        })?;
         Ok(Self {
+            queue,
             asker,
             topic: topic.to_owned(),
             partition,
@@ -230,72 +235,61 @@ impl Source for KafkaSource {
         if !self.assigned {
             self.assign()?;
         }
-        let mut visited = 0;
-        let mut patience = patience;
-        while visited < VISIT_AT_MOST {
-            match self.asker.consumer.poll(patience) {
-                None => break,
-                Some(Ok(message)) => {
-                    let offset = u64::try_from(message.offset()).unwrap_or_default();
-                    if self.stop.is_some_and(|stop| offset >= stop) {
-                        self.ended = true;
-                        break;
-                    }
-                    visit(raw(&message, offset));
-                    // Tombstones count too: every record seen moves the position.
-                    self.position = offset + 1;
-                    visited += 1;
-                    if self.stop == Some(self.position) {
-                        self.ended = true;
-                        break;
-                    }
-                }
-                Some(Err(error)) => match self.understand(&error)? {
-                    None => {}
-                    Some(readiness) => {
-                        self.ended = readiness == Readiness::Ended;
-                        break;
-                    }
-                },
-            }
+        // Before anything is waited for: an identity that was turned down is told here.
+        if let Some(Err(error)) = self.asker.consumer.poll(Duration::ZERO)
+            && let Some(readiness) = self.understand(&error)?
+        {
+            self.ended = readiness == Readiness::Ended;
+            return Ok(readiness);
+        }
+        let (mut visited, mut patience, mut event) = (0, patience, None);
+        while visited < VISIT_AT_MOST && event.is_none() && !self.ended {
+            let mut run = self.queue.next_run(patience);
             patience = Duration::ZERO;
+            let before = visited;
+            while let Some(message) = run.next() {
+                let message = match message {
+                    Ok(message) => message,
+                    Err(error) => {
+                        event = Some(error);
+                        break;
+                    }
+                };
+                let offset = message.offset();
+                if self.stop.is_some_and(|stop| offset >= stop) {
+                    self.ended = true;
+                    break;
+                }
+                visit(RawRecord {
+                    offset: Offset(offset),
+                    key: message.key(),
+                    value: message.value(),
+                    content_type: ContentType::Asked(&|| message.header(c"content-type")),
+                    logged_at: message.timestamp().map(EventTime::from_millis),
+                });
+                // Tombstones count too: every record seen moves the position.
+                self.position = offset + 1;
+                visited += 1;
+                if self.stop == Some(self.position) {
+                    self.ended = true;
+                    break;
+                }
+            }
+            if visited == before {
+                break;
+            }
+        }
+        if let Some(error) = event {
+            match self.understand(&error)? {
+                Some(readiness) => self.ended = readiness == Readiness::Ended,
+                // What came with it was thrown away, and comes again.
+                None => self.go_to_position()?,
+            }
         }
         Ok(match (visited, self.ended) {
             (0, true) => Readiness::Ended,
             (0, false) => Readiness::Idle,
             _ => Readiness::More,
         })
-    }
-}
-
-fn raw<'a>(message: &'a BorrowedMessage<'_>, offset: u64) -> RawRecord<'a> {
-    RawRecord {
-        offset: Offset(offset),
-        key: message.key(),
-        value: message.payload(),
-        content_type: message.headers().and_then(content_type),
-        logged_at: message.timestamp().to_millis().map(EventTime::from_millis),
-    }
-}
-
-/// Value of the `content-type` header. Asked of librdkafka itself: rdkafka's own look-up panics on
-/// a header whose *name* is not UTF-8, and records come from anyone.
-#[allow(unsafe_code)]
-fn content_type(headers: &BorrowedHeaders) -> Option<&[u8]> {
-    let mut value: *const c_void = std::ptr::null();
-    let mut size = 0;
-    // SAFETY: a `BorrowedHeaders` reference *is* the native header list's address (rdkafka 0.39,
-    // `BorrowedHeaders::from_native_ptr` and `as_native_ptr`), alive as long as the message is
-    // borrowed. The call only reads the list, and the value it hands out lies inside it.
-    unsafe {
-        let list = std::ptr::from_ref(headers).cast();
-        let error = bindings::rd_kafka_header_get_last(
-            list,
-            c"content-type".as_ptr(),
-            &raw mut value,
-            &raw mut size,
-        );
-        let found = error == bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
-        (found && !value.is_null()).then(|| std::slice::from_raw_parts(value.cast(), size))
     }
 }

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use segue_flow::{Offset, RawRecord, Readiness, Replay, Source, SourceError};
+use segue_flow::{ContentType, Offset, RawRecord, Readiness, Replay, Source, SourceError};
 use segue_listen::EventTime;
 
 use crate::commits::End;
@@ -204,9 +204,11 @@ fn raw<'a>(frame: &frame::Frame<'a>) -> RawRecord<'a> {
         offset: Offset(frame.offset),
         key: frame.key,
         value: frame.value,
-        content_type: headers
-            .find(|(name, _)| *name == "content-type")
-            .map(|(_, value)| value),
+        content_type: ContentType::Known(
+            headers
+                .find(|(name, _)| *name == "content-type")
+                .map(|(_, value)| value),
+        ),
         logged_at: (frame.timestamp != frame::NO_TIMESTAMP)
             .then_some(EventTime::from_millis(frame.timestamp)),
     }

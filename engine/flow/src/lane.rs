@@ -422,7 +422,7 @@ where
             offset: record.offset,
             key: record.key.map(<[u8]>::to_vec),
             value: record.value.map(<[u8]>::to_vec),
-            content_type: record.content_type.map(<[u8]>::to_vec),
+            content_type: record.content_type.get().map(<[u8]>::to_vec),
         });
     }
 

@@ -9,7 +9,7 @@ use segue_listen::EventTime;
 use crate::epoch::{Epoch, Offset, OffsetRange};
 use crate::partition::partition_of;
 use crate::sink::{OutRecord, Sink, SinkError};
-use crate::source::{RawRecord, Readiness, Replay, Source, SourceError};
+use crate::source::{ContentType, RawRecord, Readiness, Replay, Source, SourceError};
 
 /// Records laid end to end, so that a batch of thousands is two allocations.
 #[derive(Default, Debug)]
@@ -206,7 +206,7 @@ impl Source for MemorySource {
                 offset: self.next,
                 key: self.current.slice(span.key),
                 value: self.current.slice(span.value),
-                content_type: self.current.slice(span.content_type),
+                content_type: ContentType::Known(self.current.slice(span.content_type)),
                 logged_at: span.at,
             });
             self.next = self.next.next();
@@ -295,7 +295,7 @@ impl Source for ScriptedSource {
                         offset: self.next,
                         key: Some(key),
                         value: Some(value),
-                        content_type: None,
+                        content_type: ContentType::Known(None),
                         logged_at: None,
                     });
                     self.next = self.next.next();
@@ -348,7 +348,7 @@ mod tests {
                         expected = expected.next();
                         let key = record.key.unwrap();
                         assert_eq!(partition_of(key, 3) as usize, index);
-                        assert_eq!(record.content_type, Some(&b"application/json"[..]));
+                        assert_eq!(record.content_type.get(), Some(&b"application/json"[..]));
                         assert_eq!(record.value.is_none(), key == b"tomb");
                         seen += 1;
                     })

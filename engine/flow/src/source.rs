@@ -1,5 +1,6 @@
 //! Where records come from: one source per lane.
 
+use std::fmt;
 use std::time::Duration;
 
 use segue_listen::EventTime;
@@ -28,9 +29,37 @@ pub struct RawRecord<'a> {
     /// The value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
     /// The value of the `content-type` header, if there is one.
-    pub content_type: Option<&'a [u8]>,
+    pub content_type: ContentType<'a>,
     /// The time stamp the log gave it, if any: for people and metrics, never for a verdict.
     pub logged_at: Option<EventTime>,
+}
+
+/// A record's `content-type` header.
+#[derive(Clone, Copy)]
+pub enum ContentType<'a> {
+    /// It lies ready; `None` if there is none.
+    Known(Option<&'a [u8]>),
+    /// It has to be looked for, which costs more than most readers want to pay for every record.
+    Asked(&'a dyn Fn() -> Option<&'a [u8]>),
+}
+
+impl<'a> ContentType<'a> {
+    /// Its value.
+    pub fn get(self) -> Option<&'a [u8]> {
+        match self {
+            ContentType::Known(value) => value,
+            ContentType::Asked(ask) => ask(),
+        }
+    }
+}
+
+impl fmt::Debug for ContentType<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.get() {
+            Some(value) => write!(f, "{}", String::from_utf8_lossy(value)),
+            None => f.write_str("none"),
+        }
+    }
 }
 
 /// How a call to [`Source::read`] ended.

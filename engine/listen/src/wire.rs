@@ -11,6 +11,8 @@ use crate::listen::ListenRef;
 use crate::time::{EventTime, ImplausibleTime, Span};
 use crate::track::TrackKey;
 
+mod quick;
+
 /// The schema version that is written, and the newest that is read.
 pub const VERSION: u16 = 1;
 
@@ -45,10 +47,19 @@ impl Format {
             _ => None,
         }
     }
+
+    /// The format that a record is in, whatever anyone says about it: a listen is a JSON object or a
+    /// MessagePack map, and those do not begin alike.
+    pub fn of(bytes: &[u8]) -> Self {
+        match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            Some(b'{') => Format::Json,
+            _ => Format::MessagePack,
+        }
+    }
 }
 
 /// The record as it travels. `heartbeat_ms` alone is a heartbeat.
-#[derive(Serialize, Deserialize, Default, Debug)]
+#[derive(Serialize, Deserialize, Default, Debug, PartialEq)]
 struct Fields<'a> {
     v: u16,
     #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
@@ -87,20 +98,34 @@ pub enum Decoded<'a> {
 #[derive(Debug)]
 pub struct WireListen<'a> {
     user: Cow<'a, str>,
+    mbid: Option<Cow<'a, str>>,
     artist: Cow<'a, str>,
     title: Cow<'a, str>,
-    track: TrackKey,
-    at: EventTime,
-    duration: Option<Span>,
-    played: Option<Span>,
+    /// When it started.
+    pub at: EventTime,
+    /// How long the track is, if the record says so.
+    pub duration: Option<Span>,
+    /// How long it was played, if the player says so.
+    pub played: Option<Span>,
 }
 
 impl WireListen<'_> {
-    /// The play, borrowed.
+    /// The listener.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// What the track's key follows from, as it is spelt here: MusicBrainz id, artist, title.
+    pub fn spelling(&self) -> [&str; 3] {
+        let mbid = self.mbid.as_deref().unwrap_or_default();
+        [mbid, &self.artist, &self.title]
+    }
+
+    /// The play, borrowed. Works out the track's key.
     pub fn listen(&self) -> ListenRef<'_> {
         ListenRef {
             user: &self.user,
-            track: self.track,
+            track: TrackKey::of(self.mbid.as_deref(), &self.artist, &self.title),
             artist: &self.artist,
             title: &self.title,
             at: self.at,
@@ -170,7 +195,10 @@ impl std::error::Error for WireError {}
 /// See [`WireError`]; none of them says anything about the next record.
 pub fn decode(bytes: &[u8], format: Format) -> Result<Decoded<'_>, WireError> {
     let fields: Fields<'_> = match format {
-        Format::MessagePack => rmp_serde::from_slice(bytes).map_err(|e| e.to_string()),
+        Format::MessagePack => match quick::fields(bytes) {
+            Some(fields) => Ok(fields),
+            None => rmp_serde::from_slice(bytes).map_err(|e| e.to_string()),
+        },
         Format::Json => serde_json::from_slice(bytes).map_err(|e| e.to_string()),
     }
     .map_err(|detail| match version_of(bytes, format) {
@@ -191,20 +219,23 @@ pub fn decode(bytes: &[u8], format: Format) -> Result<Decoded<'_>, WireError> {
     let at = EventTime::plausible(at).map_err(WireError::Time)?;
     let artist = fields.artist.unwrap_or_default();
     let title = fields.title.unwrap_or_default();
-    let track = match fields.mbid.as_deref().and_then(TrackKey::from_mbid) {
-        Some(track) => track,
-        None if artist.is_empty() && title.is_empty() => {
-            return Err(WireError::Missing {
-                field: "mbid, artist and title",
-            });
-        }
-        None => TrackKey::from_names(&artist, &title),
+    let has_id = || {
+        fields
+            .mbid
+            .as_deref()
+            .and_then(TrackKey::from_mbid)
+            .is_some()
     };
+    if artist.is_empty() && title.is_empty() && !has_id() {
+        return Err(WireError::Missing {
+            field: "mbid, artist and title",
+        });
+    }
     Ok(Decoded::Listen(WireListen {
         user,
+        mbid: fields.mbid,
         artist,
         title,
-        track,
         at,
         duration: length("duration_ms", fields.duration_ms)?,
         played: length("played_ms", fields.played_ms)?,

@@ -70,8 +70,7 @@ pub struct Stream {
     /// Partitions of a topic that is made here, and lanes of an in-process run. One lane keeps a
     /// replay in one global order.
     pub lanes: u32,
-    /// What a record without a `content-type` header is taken for, and how records are written:
-    /// `messagepack` or `json`.
+    /// How records are written: `messagepack` or `json`. Both are read, whichever is set.
     pub format: Format,
     /// How far behind the newest of its lane a listen may come and still be on time.
     #[serde(with = "humantime_serde")]

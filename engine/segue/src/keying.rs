@@ -18,17 +18,10 @@ const SAMPLE: usize = 1_000;
 /// How long a partition is waited for; one that is empty says nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How a record's value is encoded; `None` where its header names nothing we know.
-pub fn format_of(record: &RawRecord<'_>, otherwise: Format) -> Option<Format> {
-    match record.content_type {
-        None => Some(otherwise),
-        Some(header) => Format::from_content_type(header),
-    }
-}
-
 /// The listener and the start of a play; `None` for what is no play.
-pub fn play_in(record: &RawRecord<'_>, otherwise: Format) -> Option<(String, EventTime)> {
-    match wire::decode(record.value?, format_of(record, otherwise)?) {
+pub fn play_in(record: &RawRecord<'_>) -> Option<(String, EventTime)> {
+    let value = record.value?;
+    match wire::decode(value, Format::of(value)) {
         Ok(Decoded::Listen(listen)) => {
             let listen = listen.listen();
             Some((listen.user.to_owned(), listen.at))
@@ -41,7 +34,7 @@ pub fn play_in(record: &RawRecord<'_>, otherwise: Format) -> Option<(String, Eve
 ///
 /// # Errors
 /// A play lies where its listener does not belong; a source that cannot be read.
-pub fn check(sources: &mut [Box<dyn Source>], topic: &str, format: Format) -> Result<()> {
+pub fn check(sources: &mut [Box<dyn Source>], topic: &str) -> Result<()> {
     let lanes = u32::try_from(sources.len())?;
     for (lane, source) in (0u32..).zip(sources) {
         let (mut plays, mut strays, mut example) = (0usize, 0usize, None);
@@ -50,7 +43,7 @@ pub fn check(sources: &mut [Box<dyn Source>], topic: &str, format: Format) -> Re
                 if plays >= SAMPLE {
                     return;
                 }
-                if let Some((user, _)) = play_in(&record, format) {
+                if let Some((user, _)) = play_in(&record) {
                     plays += 1;
                     let belongs = partition_of(user.as_bytes(), lanes);
                     if belongs != lane {

@@ -21,7 +21,6 @@ use segue_flow::clock::WallClock;
 use segue_flow::lane::{Batch, Lane, LaneSettings, LaneState};
 use segue_flow::queue::{Outlet, Received, WhenFull, queue};
 use segue_flow::{LaneId, Sink, Source};
-use segue_listen::wire::Format;
 use segue_recommend::recommender::Recommender;
 use segue_recommend::stage::{
     Checkpointing, Curriculum, EncoderLink, Parts, RecommendStage, Restored, RunSummary,
@@ -46,8 +45,6 @@ pub struct Pipeline {
     pub lane: LaneSettings,
     /// The rules of sessions.
     pub sessions: SessionSettings,
-    /// What a record without a `content-type` header is taken for.
-    pub format: Format,
     /// How the recommending stage works.
     pub stage: StageSettings,
     /// Ranks tracks, if there is no curriculum.
@@ -75,7 +72,7 @@ pub struct Pipeline {
 /// The first error of any thread, with the room it came from. The others are stopped.
 pub fn run(mut pipeline: Pipeline) -> Result<RunSummary> {
     let sources = std::mem::take(&mut pipeline.sources);
-    let (sessions, format) = (pipeline.sessions, pipeline.format);
+    let sessions = pipeline.sessions;
     let (clock, stop) = (pipeline.clock.clone(), pipeline.stop.clone());
     let lanes = u32::try_from(sources.len()).context("too many lanes")?;
     let stage = StageSettings {
@@ -91,7 +88,7 @@ pub fn run(mut pipeline: Pipeline) -> Result<RunSummary> {
     std::thread::scope(|scope| {
         let mut workers = Vec::new();
         for (id, source) in (0u32..).map(LaneId).zip(sources) {
-            let decoder = ListenDecoder::new(id, lanes, format);
+            let decoder = ListenDecoder::new(id, lanes);
             let listening = ListeningStage::new(sessions);
             let mut lane = Lane::new(id, source, decoder, listening, inlet.another(), lane);
             if let Some(restored) = &mut pipeline.restored {

@@ -1,7 +1,7 @@
 //! Bytes → arrivals: the wire format, then names to addresses.
 //!
-//! In the steady state nothing is allocated: a known listener and a known track are one look-up each
-//! in maps that belong to this lane. No other lane is asked: addresses are the lane's own, so they
+//! In the steady state nothing is allocated: a known listener and a known spelling of a track are one
+//! look-up each in maps that belong to this lane. No other lane is asked: addresses are the lane's own, so they
 //! are a function of its log and move with it.
 
 use std::cmp::Ordering;
@@ -15,11 +15,12 @@ use segue_flow::names::{self, Name};
 use segue_flow::partition::partition_of;
 use segue_flow::stage::StageError;
 use segue_flow::{RawRecord, Remedy};
-use segue_listen::wire::{self, Format};
+use segue_listen::wire::{self, Format, WireListen};
 use segue_listen::{ListenRef, TrackId, TrackKey};
 use serde::{Deserialize, Serialize};
 
 use crate::arrival::Arrival;
+use crate::spellings::{Spelling, Spellings, Spelt};
 use crate::update::Update;
 
 /// The longest name of a listener that is accepted, in bytes: beyond it the record is an attack or
@@ -30,26 +31,28 @@ const LONGEST_USER: usize = 512;
 pub struct ListenDecoder {
     lane: LaneId,
     lanes: u32,
-    format: Format,
     slots: HashMap<Box<str>, u32, FixedState>,
     /// Names of listeners by slot.
     listeners: Vec<Box<str>>,
+    /// By slot, whether the listener's name belongs into this lane.
+    at_home: Vec<bool>,
     tracks: HashMap<TrackKey, TrackId, FixedState>,
+    spellings: Spellings,
     /// First sights that were not announced yet.
     news: Vec<Update>,
 }
 
 impl ListenDecoder {
-    /// A decoder for one lane of `lanes`. `format` is what a record without a `content-type` header
-    /// is taken for.
-    pub fn new(lane: LaneId, lanes: u32, format: Format) -> Self {
+    /// A decoder for one lane of `lanes`.
+    pub fn new(lane: LaneId, lanes: u32) -> Self {
         Self {
             lane,
             lanes: lanes.max(1),
-            format,
             slots: HashMap::default(),
             listeners: Vec::new(),
+            at_home: Vec::new(),
             tracks: HashMap::default(),
+            spellings: Spellings::default(),
             news: Vec::new(),
         }
     }
@@ -64,22 +67,69 @@ impl ListenDecoder {
     /// # Errors
     /// A reason in words: a name that is too long, more listeners or tracks than can be numbered.
     pub fn intern(&mut self, listen: &ListenRef<'_>) -> Result<Arrival, String> {
-        let slot = match self.slots.get(listen.user) {
-            Some(slot) => *slot,
-            None => self.new_listener(listen.user)?,
-        };
-        let track = match self.tracks.get(&listen.track) {
-            Some(track) => *track,
-            None => self.new_track(listen)?,
-        };
+        let slot = self.slot(listen.user)?;
+        let track = self.track(listen)?;
         Ok(Arrival {
             slot,
             track,
-            tie: listen.track.digest() as u32,
+            tie: tie(listen.track),
             at: listen.at,
             duration: listen.duration,
             played: listen.played,
         })
+    }
+
+    /// The same for a play as it travels, whose track is known by its spelling in all but the first
+    /// plays of it.
+    fn intern_spelt(&mut self, listen: &WireListen<'_>) -> Result<Arrival, String> {
+        let spelling = Spelling::of(listen.spelling());
+        let Some(spelt) = spelling.and_then(|spelling| self.spellings.get(spelling)) else {
+            let arrival = self.intern(&listen.listen())?;
+            if let Some(spelling) = spelling {
+                let spelt = Spelt {
+                    track: arrival.track,
+                    tie: arrival.tie,
+                };
+                self.spellings.put(spelling, spelt, self.tracks.len());
+            }
+            return Ok(arrival);
+        };
+        Ok(Arrival {
+            slot: self.slot(listen.user())?,
+            track: spelt.track,
+            tie: spelt.tie,
+            at: listen.at,
+            duration: listen.duration,
+            played: listen.played,
+        })
+    }
+
+    #[inline]
+    fn slot(&mut self, user: &str) -> Result<u32, String> {
+        match self.slots.get(user) {
+            Some(slot) => Ok(*slot),
+            None => self.new_listener(user),
+        }
+    }
+
+    fn track(&mut self, listen: &ListenRef<'_>) -> Result<TrackId, String> {
+        match self.tracks.get(&listen.track) {
+            Some(track) => Ok(*track),
+            None => self.new_track(listen),
+        }
+    }
+
+    fn is_at_home(&self, name: &[u8]) -> bool {
+        partition_of(name, self.lanes) == self.lane.0
+    }
+
+    /// Whether a record lies where its key says; listeners' own names, which are the keys as a rule,
+    /// have been looked at.
+    fn is_misrouted(&self, key: &[u8], user: &str, slot: u32) -> bool {
+        if key == user.as_bytes() {
+            return self.at_home.get(slot as usize) == Some(&false);
+        }
+        !self.is_at_home(key)
     }
 
     #[cold]
@@ -91,6 +141,7 @@ impl ListenDecoder {
         let slot = u32::try_from(self.listeners.len()).map_err(|e| e.to_string())?;
         self.slots.insert(name.into(), slot);
         self.listeners.push(name.into());
+        self.at_home.push(self.is_at_home(name.as_bytes()));
         self.news.push(Update::Listener {
             slot,
             name: name.into(),
@@ -112,6 +163,23 @@ impl ListenDecoder {
     }
 }
 
+/// Low bits of a track key's digest.
+const fn tie(track: TrackKey) -> u32 {
+    track.digest() as u32
+}
+
+/// Why a record is no listen; a header that names something else than we read is the better reason.
+#[cold]
+fn refusal(record: &RawRecord<'_>, error: String) -> String {
+    match record.content_type.get() {
+        Some(header) if Format::from_content_type(header).is_none() => {
+            let header = String::from_utf8_lossy(header);
+            format!("content-type `{header}` is not known: {error}")
+        }
+        _ => error,
+    }
+}
+
 /// What a lane's addresses stand for, each list in the order of the addresses.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Names {
@@ -128,26 +196,20 @@ impl Decode for ListenDecoder {
         let Some(value) = record.value else {
             return Ok(Decoded::Nothing);
         };
-        let format = match record.content_type {
-            None => self.format,
-            Some(header) => Format::from_content_type(header).ok_or_else(|| {
-                format!(
-                    "content-type `{}` is not known",
-                    String::from_utf8_lossy(header)
-                )
-            })?,
-        };
-        match wire::decode(value, format).map_err(|error| error.to_string())? {
+        // What the bytes are decides. The header is not asked unless they say nothing: some logs have
+        // to take all headers of a record apart for it.
+        let decoded = wire::decode(value, Format::of(value));
+        match decoded.map_err(|error| refusal(record, error.to_string()))? {
             wire::Decoded::Heartbeat(at) => Ok(Decoded::Heartbeat(at)),
             wire::Decoded::Listen(listen) => {
-                let listen = listen.listen();
+                let arrival = self.intern_spelt(&listen)?;
                 if let Some(key) = record.key
-                    && partition_of(key, self.lanes) != self.lane.0
+                    && self.is_misrouted(key, listen.user(), arrival.slot)
                 {
                     // Counted, not refused: the listener's plays are here, and nowhere else.
                     names::count(Name::Misrouted, 1);
                 }
-                Ok(Decoded::Item(listen.at, self.intern(&listen)?))
+                Ok(Decoded::Item(arrival.at, arrival))
             }
         }
     }
@@ -196,7 +258,13 @@ impl Decode for ListenDecoder {
                 remedy: Remedy::Restore,
             });
         }
+        let at_home = names
+            .listeners
+            .iter()
+            .map(|name| self.is_at_home(name.as_bytes()));
+        self.at_home = at_home.collect();
         self.listeners = names.listeners;
+        self.spellings.clear();
         self.news.clear();
         Ok(())
     }
@@ -205,7 +273,7 @@ impl Decode for ListenDecoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use segue_flow::Offset;
+    use segue_flow::{ContentType, Offset};
     use segue_listen::EventTime;
 
     fn listen<'a>(user: &'a str, title: &'a str) -> ListenRef<'a> {
@@ -221,7 +289,7 @@ mod tests {
     }
 
     fn decoder() -> ListenDecoder {
-        ListenDecoder::new(LaneId(0), 1, Format::MessagePack)
+        ListenDecoder::new(LaneId(0), 1)
     }
 
     #[test]
@@ -255,7 +323,7 @@ mod tests {
             offset: Offset(0),
             key: None,
             value,
-            content_type,
+            content_type: ContentType::Known(content_type),
             logged_at: None,
         };
         let tombstone = decoder.decode(&record(None, None)).unwrap();

@@ -1,7 +1,8 @@
 //! The keyed state: who listens, to what, in which session, and how much of it was heard.
 //!
 //! 1. [`arrival`]: what a lane's records become: dense, copied, free of text.
-//! 2. [`decoder`]: bytes → arrivals; interns listeners and tracks, announces first sights.
+//! 2. [`decoder`]: bytes → arrivals; interns listeners and tracks (`spellings`
+//!    is its memory of how they are written), announces first sights.
 //! 3. [`update`]: what the stage tells those downstream.
 //! 4. [`stage`]: the state and its rules, one owner per lane.
 //!
@@ -13,6 +14,7 @@ pub mod arrival;
 pub mod decoder;
 mod pages;
 mod snapshot;
+mod spellings;
 pub mod stage;
 pub mod update;
 

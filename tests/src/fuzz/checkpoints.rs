@@ -10,7 +10,6 @@ use segue_flow::checkpoint::{CheckpointStore, Encoded, Manifest, encode};
 use segue_flow::epoch::{Epoch, LaneId, Offset};
 use segue_flow::lane::Decode;
 use segue_flow::stage::Stage;
-use segue_listen::wire::Format;
 use segue_listen::{EventTime, SessionGap, Span, Watermark, WatermarkClock};
 use segue_sessions::{Arrival, ListenDecoder, ListeningStage, SessionSettings};
 use serde::Serialize;
@@ -63,7 +62,7 @@ fn lane_state(bytes: &[u8]) -> bool {
     let (_, _, _, _, _, names, listening) = state;
 
     // What is taken up and told again is a state that tells itself.
-    let mut decoder = ListenDecoder::new(LaneId(0), 1, Format::Json);
+    let mut decoder = ListenDecoder::new(LaneId(0), 1);
     if decoder.restore(names).is_ok() {
         settles(&mut decoder, Decode::snapshot, Decode::restore);
     }

@@ -80,7 +80,7 @@ fn read(settings: &Settings) -> Result<Vec<Record>, String> {
             records.push(Record {
                 key: record.key.map(<[u8]>::to_vec),
                 value: record.value.map(<[u8]>::to_vec),
-                content_type: record.content_type.map(<[u8]>::to_vec),
+                content_type: record.content_type.get().map(<[u8]>::to_vec),
                 logged_at: record.logged_at,
             });
         });

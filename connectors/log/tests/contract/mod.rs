@@ -356,7 +356,7 @@ pub fn try_read(source: &mut dyn Source, seen: &mut Vec<Seen>) -> Result<Readine
             offset,
             key: owned(record.key),
             value: owned(record.value),
-            content_type: owned(record.content_type),
+            content_type: owned(record.content_type.get()),
             at: record.logged_at,
         });
     })

@@ -118,7 +118,7 @@ fn batches(id: LaneId, lanes: u32, script: Vec<Line>, batch: usize) -> VecDeque<
     let mut lane = Lane::new(
         id,
         ScriptedSource::new(script),
-        ListenDecoder::new(id, lanes, Format::MessagePack),
+        ListenDecoder::new(id, lanes),
         ListeningStage::new(sessions),
         inlet,
         LaneSettings {

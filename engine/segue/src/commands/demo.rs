@@ -157,7 +157,6 @@ fn run(
         sink: Box::new(embedded.sink("demo")?),
         lane: config.lane(),
         sessions: config.session_rules(),
-        format: config.stream.format,
         stage: segue_recommend::stage::StageSettings {
             // A report is worth as much as it can be had again.
             exact: true,

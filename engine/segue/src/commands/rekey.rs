@@ -10,7 +10,6 @@ use segue_flow::{
     Epoch, LaneId, Offset, OffsetRange, OutRecord, RawRecord, Readiness, Sink, Source,
 };
 use segue_listen::EventTime;
-use segue_listen::wire::Format;
 use segue_log::Log;
 
 use super::run::Backend;
@@ -130,7 +129,7 @@ impl Rekey {
             }
         };
         let topics = (&*self.to, &**dead_letters);
-        merge(sources, &mut *sink, topics, config.stream.format, stop)
+        merge(sources, &mut *sink, topics, stop)
     }
 }
 
@@ -155,11 +154,11 @@ impl Part {
         })
     }
 
-    fn fill(&mut self, format: Format, stop: &AtomicBool) -> Result<()> {
+    fn fill(&mut self, stop: &AtomicBool) -> Result<()> {
         while self.waiting.is_empty() && !self.ended && !stop.load(Ordering::Relaxed) {
             let waiting = &mut self.waiting;
             let read = self.source.read(PATIENCE, &mut |record| {
-                waiting.push_back(kept(&record, format));
+                waiting.push_back(kept(&record));
             });
             let read = read.with_context(|| format!("partition {}", self.covers.lane.0))?;
             self.ended = read == Readiness::Ended;
@@ -174,16 +173,13 @@ fn merge(
     mut parts: Vec<Part>,
     sink: &mut dyn Sink,
     topics: (&str, &str),
-    format: Format,
     stop: &AtomicBool,
 ) -> Result<Rekeyed> {
     let bar = watch::bar(0, "rekey");
     let (mut done, mut epoch) = (Rekeyed::default(), Epoch(0));
     sink.begin(epoch)?;
     loop {
-        parts
-            .iter_mut()
-            .try_for_each(|part| part.fill(format, stop))?;
+        parts.iter_mut().try_for_each(|part| part.fill(stop))?;
         let first = parts
             .iter_mut()
             .filter(|part| !part.waiting.is_empty())
@@ -223,8 +219,8 @@ fn merge(
     Ok(done)
 }
 
-fn kept(record: &RawRecord<'_>, format: Format) -> Waiting {
-    let play = keying::play_in(record, format);
+fn kept(record: &RawRecord<'_>) -> Waiting {
+    let play = keying::play_in(record);
     Waiting {
         // What is no play has no time: it goes out at once.
         at: play
@@ -233,7 +229,7 @@ fn kept(record: &RawRecord<'_>, format: Format) -> Waiting {
         offset: record.offset,
         user: play.map(|(user, _)| user),
         value: record.value.map(<[u8]>::to_vec),
-        content_type: record.content_type.map(<[u8]>::to_vec),
+        content_type: record.content_type.get().map(<[u8]>::to_vec),
     }
 }
 

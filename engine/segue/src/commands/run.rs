@@ -305,7 +305,7 @@ impl Run {
             })
         };
         if self.looks_at_keys(partitions, &start) {
-            keying::check(&mut open(Until::Now)?, topic, config.stream.format)?;
+            keying::check(&mut open(Until::Now)?, topic)?;
         }
         let mut sources = open(until)?;
         match self.from {
@@ -363,7 +363,7 @@ impl Run {
             })
         };
         if self.looks_at_keys(partitions, &start) {
-            keying::check(&mut open(Until::Now)?, topic, config.stream.format)?;
+            keying::check(&mut open(Until::Now)?, topic)?;
         }
         let mut sources = open(until)?;
         match self.from {
@@ -437,7 +437,6 @@ pub fn counting(config: &Config, sources: Vec<Box<dyn Source>>, sink: Box<dyn Si
         sink,
         lane: config.lane(),
         sessions: config.session_rules(),
-        format: config.stream.format,
         stage: config.stage(),
         recommenders: counting_recommenders(),
         curriculum: None,

@@ -24,7 +24,6 @@ pub fn deliver(config: &Config, listens: Vec<Listen>, sink: &mut dyn Sink) {
     let settings = DeliverySettings {
         topic: config.stream.topic.clone(),
         partitions: config.stream.lanes,
-        format: config.stream.format,
         heartbeat_ms: 0,
         ..DeliverySettings::default()
     };

@@ -1,0 +1,100 @@
+//! How tracks are spelt, and which track each spelling stands for: a track's key is a normalised hash
+//! of its names, worked out byte by byte; a spelling that was seen before does not need it again.
+//!
+//! Only a short cut: what it answers is what the key would have, and nothing of it is in a checkpoint.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use segue_listen::TrackId;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Spellings longer than this, all parts together, are not remembered: bytes.
+const LONGEST: usize = 512;
+
+/// What the cache may hold beyond twice the number of tracks: a log in which everyone spells
+/// differently makes it begin anew, not grow.
+const SPARE: usize = 1 << 16;
+
+/// Between the parts; not a byte of any UTF-8 text.
+const SEPARATOR: u8 = 0xff;
+
+/// A spelling's hash, 128 bits wide as track keys are, and for the same reason.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Spelling(u128);
+
+impl Spelling {
+    /// Of a track's MusicBrainz id, artist and title; `None` if it is too long to be remembered.
+    pub(crate) fn of(parts: [&str; 3]) -> Option<Self> {
+        let mut bytes = [0; LONGEST];
+        let mut length = 0;
+        for part in parts {
+            let place = bytes.get_mut(length..length + part.len() + 1)?;
+            let (separator, text) = place.split_last_mut()?;
+            text.copy_from_slice(part.as_bytes());
+            *separator = SEPARATOR;
+            length += part.len() + 1;
+        }
+        bytes.get(..length).map(|bytes| Self(xxh3_128(bytes)))
+    }
+}
+
+/// What is known of a spelling's track.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Spelt {
+    pub(crate) track: TrackId,
+    /// Low bits of its key's digest.
+    pub(crate) tie: u32,
+}
+
+/// Spellings seen.
+#[derive(Default)]
+pub(crate) struct Spellings {
+    known: HashMap<Spelling, Spelt, FixedState>,
+}
+
+impl Spellings {
+    pub(crate) fn get(&self, spelling: Spelling) -> Option<Spelt> {
+        self.known.get(&spelling).copied()
+    }
+
+    /// Remembers a spelling, where `tracks` are known.
+    pub(crate) fn put(&mut self, spelling: Spelling, spelt: Spelt, tracks: usize) {
+        if self.known.len() >= 2 * tracks + SPARE {
+            self.known.clear();
+        }
+        self.known.insert(spelling, spelt);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.known.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_do_not_run_into_each_other() {
+        let one = Spelling::of(["", "a b", "c"]);
+        assert_ne!(one, Spelling::of(["", "a", "b c"]));
+        assert_ne!(one, Spelling::of(["a b", "", "c"]));
+        assert_eq!(one, Spelling::of(["", "a b", "c"]));
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let mut spellings = Spellings::default();
+        let spelt = Spelt {
+            track: TrackId(0),
+            tie: 0,
+        };
+        for number in 0..3 * SPARE as u128 {
+            spellings.put(Spelling(number), spelt, 1);
+            assert!(spellings.known.len() <= SPARE + 2);
+        }
+        let long = "x".repeat(LONGEST);
+        assert_eq!(Spelling::of(["", &long, ""]), None);
+        assert!(Spelling::of(["", &long[..LONGEST - 3], ""]).is_some());
+    }
+}
