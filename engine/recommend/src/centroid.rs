@@ -9,7 +9,7 @@ use segue_listen::TrackId;
 use segue_recall::{Hit, Index, IndexWriter, Vector};
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::{Catalogue, check_paired};
+use crate::catalogue::{Catalogue, check_paired, check_told};
 use crate::kept;
 use crate::ranking::at_least;
 use crate::recommender::{
@@ -254,7 +254,7 @@ impl Recommender for CentroidRecall {
     /// The vectors are the content of `tracks`; the index is built from them as it was built before.
     fn restore(&mut self, state: &[u8], tracks: &[Admitted<'_>]) -> Result<(), RecommendError> {
         let (catalogue, history, epoch): (Catalogue, History, u64) = kept::taken_up(NAME, state)?;
-        kept::check_tracks(NAME, &catalogue, tracks)?;
+        check_told(NAME, &catalogue, tracks)?;
         let mut from = 0;
         for &(epoch, until) in &history.published {
             let came = history.tracks.get(from..until).ok_or_else(|| {

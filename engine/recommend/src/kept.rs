@@ -1,12 +1,10 @@
 //! Recommenders' states as the bytes of a checkpoint's parts.
 
-use segue_flow::Remedy;
 use segue_flow::checkpoint::{decode, encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::catalogue::Catalogue;
-use crate::recommender::{Admitted, RecommendError};
+use crate::recommender::RecommendError;
 
 /// The version of all states in this room: they change together.
 const VERSION: u16 = 1;
@@ -32,26 +30,5 @@ pub(crate) fn taken_up<T: DeserializeOwned>(
         recommender,
         detail: error.to_string(),
         remedy: error.remedy(),
-    })
-}
-
-/// Refuses a state of other tracks than those that the stage has.
-pub(crate) fn check_tracks(
-    recommender: &'static str,
-    catalogue: &Catalogue,
-    tracks: &[Admitted<'_>],
-) -> Result<(), RecommendError> {
-    let same = catalogue.keys().iter().eq(tracks.iter().map(|track| &track.key));
-    if same {
-        return Ok(());
-    }
-    Err(RecommendError {
-        recommender,
-        detail: format!(
-            "its state is of {} tracks, and those of the checkpoint are {} others",
-            catalogue.len(),
-            tracks.len()
-        ),
-        remedy: Remedy::Restore,
     })
 }

@@ -184,11 +184,7 @@ pub trait Recommender: Send {
     /// # Errors
     /// A state that cannot be read or does not fit: [`Remedy::Restore`]. One that was made under
     /// other settings or with other weights: [`Remedy::Configure`]. What it is then is left open.
-    fn restore(
-        &mut self,
-        _state: &[u8],
-        _tracks: &[Admitted<'_>],
-    ) -> Result<(), RecommendError> {
+    fn restore(&mut self, _state: &[u8], _tracks: &[Admitted<'_>]) -> Result<(), RecommendError> {
         Err(cannot_be_kept(self.name()))
     }
 }

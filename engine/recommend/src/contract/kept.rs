@@ -34,14 +34,13 @@ impl Suite {
         Ok(())
     }
 
-    /// States are the same, byte by byte, where there is no tolerance.
+    /// States are the same, byte by byte.
     fn same_state(&self, one: &dyn Recommender, other: &dyn Recommender) -> Result<(), String> {
         let (one, other) = (
             fine("keeping a state", one.snapshot())?,
             fine("keeping a state", other.snapshot())?,
         );
-        let same = self.fixture.score_tolerance > 0.0 || one == other;
-        ensure(same, || {
+        ensure(one == other, || {
             let differs = one.iter().zip(&other).position(|(a, b)| a != b);
             format!(
                 "what was restored goes on as what was not: states of {} and {} bytes differ at {differs:?}",

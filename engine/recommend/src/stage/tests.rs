@@ -76,10 +76,7 @@ impl Curriculum for Counting {
         Ok(vec![Box::new(rules), Box::new(PersonalMostPop::new())])
     }
 
-    fn untaught(
-        self: Box<Self>,
-        _: &Content,
-    ) -> Result<Vec<Box<dyn Recommender>>, RecommendError> {
+    fn untaught(self: Box<Self>, _: &Content) -> Result<Vec<Box<dyn Recommender>>, RecommendError> {
         let rules = SequentialRules::new(100, 1.0);
         Ok(vec![Box::new(rules), Box::new(PersonalMostPop::new())])
     }
