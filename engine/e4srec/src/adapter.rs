@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use segue_flow::Epoch;
 use segue_nn::lora::Mode;
 use segue_recommend::recommender::{Ask, CONTEXT_BLOCK, Example};
+use serde::{Deserialize, Serialize};
 
 use crate::backbone::{NOTHING_YET, UNKNOWN};
 use crate::error::ModelError;
@@ -19,7 +20,7 @@ use crate::prompt::TokenBatch;
 use crate::windows::runs;
 
 /// An adapter that came into use.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Publication {
     /// Counts from 1; 0 is the one that training left.
     pub version: u64,
@@ -42,6 +43,11 @@ impl Journal {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Goes on behind what was published before.
+    pub(crate) fn go_on(&self, published: Vec<Publication>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = published;
     }
 
     fn note(&self, publication: Publication) {

@@ -1,6 +1,8 @@
 //! The language model with what is learnt inside and in front of it.
 
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -10,11 +12,13 @@ use segue_nn::decoder_config::DecoderConfig;
 use segue_nn::lora::Mode;
 use segue_nn::tokenizer::Tokenizer;
 use segue_nn::weights::Weights;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::chance::normals;
 use crate::error::ModelError;
 use crate::item_tower::{copied, copy_into};
+use crate::kept::{Named, Tensors, numbered};
 use crate::prompt::{Layout, RowPlan, TokenBatch};
 use crate::settings::{BackboneSettings, LoraSettings};
 
@@ -31,6 +35,34 @@ pub struct Foundation {
     decoder: Decoder,
     instruction: Vec<i64>,
     response: Vec<i64>,
+}
+
+/// What tells a language model and the text around the plays from others: the frozen part of a model,
+/// of which a checkpoint keeps no copy.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    /// XXH3 of the weights as they are computed with.
+    weights: u128,
+    layers: usize,
+    width: i64,
+    /// What is computed in.
+    kind: String,
+    /// The tokens around the plays.
+    text: (Vec<i64>, Vec<i64>),
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:032x} ({} layers of {} in {}, {} tokens around the plays)",
+            self.weights,
+            self.layers,
+            self.width,
+            self.kind,
+            self.text.0.len() + self.text.1.len()
+        )
+    }
 }
 
 impl Foundation {
@@ -79,12 +111,23 @@ impl Foundation {
     pub fn device(&self) -> Device {
         self.decoder.place().1
     }
+
+    fn identity(&self) -> Result<Identity, ModelError> {
+        Ok(Identity {
+            weights: self.decoder.fingerprint()?,
+            layers: self.decoder.depth(),
+            width: self.decoder.config().hidden_size,
+            kind: format!("{:?}", self.decoder.place().0),
+            text: (self.instruction.clone(), self.response.clone()),
+        })
+    }
 }
 
 /// A decoder with its own adapter, and the projection of items into it.
 #[derive(Debug)]
 pub(crate) struct Backbone {
     pub decoder: Decoder,
+    pub identity: Arc<Identity>,
     lora: LoraSettings,
     /// `[1, instruction, hidden]`
     instruction: Tensor,
@@ -141,6 +184,7 @@ impl Backbone {
             instruction,
             response,
             decoder,
+            identity: Arc::new(foundation.identity()?),
             lora: lora.clone(),
         })
     }
@@ -174,6 +218,25 @@ impl Backbone {
     pub fn adapter(&self) -> Vec<Tensor> {
         let tensors = self.decoder.lora_tensors();
         tensors.into_iter().map(|(_, tensor)| tensor).collect()
+    }
+
+    /// What belongs into a checkpoint: the adapter and what learns in front of the model.
+    pub fn kept(&self, named: &mut Named) {
+        named.extend(self.decoder.lora_tensors());
+        numbered("front", &self.front(), named);
+    }
+
+    /// Takes up what was kept.
+    pub fn take_up(&mut self, tensors: &mut Tensors<'_>) -> Result<(), ModelError> {
+        for (name, adapter) in self.decoder.lora_tensors() {
+            let kept = tensors.like(&name, &adapter)?;
+            copy_into(&[adapter], &[kept])?;
+        }
+        let front = self.front();
+        copy_into(&front, &tensors.all("front", &front)?)?;
+        // The fold is of the values before.
+        self.decoder.unmerge_lora();
+        Ok(self.decoder.merge_lora()?)
     }
 
     /// The instruction's embeddings, `[1, instruction, hidden]`.
@@ -277,6 +340,7 @@ impl Backbone {
         };
         let copy = Self {
             decoder,
+            identity: self.identity.clone(),
             lora: self.lora.clone(),
             instruction: self.instruction.shallow_clone(),
             response: self.response.shallow_clone(),

@@ -1,6 +1,7 @@
 //! What can go wrong between a question and its answer.
 
 use segue_flow::Remedy;
+use segue_flow::checkpoint::EncodingError;
 use segue_nn::NnError;
 use segue_recommend::recommender::RecommendError;
 use thiserror::Error;
@@ -27,6 +28,15 @@ pub enum ModelError {
     /// Tracks, contents or logs that do not fit the model.
     #[error("{0}")]
     Data(String),
+    /// A state in a checkpoint that is torn, or is not what it should be.
+    #[error("its state in the checkpoint: {0}")]
+    State(String),
+    /// A state in a checkpoint of another language model or other settings than those of now.
+    #[error("{0}")]
+    OtherModel(String),
+    /// A state that cannot be written or read.
+    #[error(transparent)]
+    Encoding(#[from] EncodingError),
 }
 
 impl ModelError {
@@ -35,7 +45,9 @@ impl ModelError {
         let remedy = match &self {
             // Most often memory that another batch held: the next call may well succeed.
             Self::Torch(_) | Self::Nn(NnError::Torch(_)) => Remedy::Retry,
-            Self::Setting { .. } | Self::Nn(_) => Remedy::Configure,
+            Self::Setting { .. } | Self::Nn(_) | Self::OtherModel(_) => Remedy::Configure,
+            Self::State(_) => Remedy::Restore,
+            Self::Encoding(error) => error.remedy(),
             Self::Data(_) => Remedy::Bug,
         };
         RecommendError {

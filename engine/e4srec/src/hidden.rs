@@ -6,12 +6,13 @@ use std::sync::PoisonError;
 
 use segue_listen::UserId;
 use segue_recommend::Ask;
-use tch::{Kind, Tensor};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::ModelError;
 use crate::head::levelled;
 use crate::inputs::InputTable;
-use crate::listener_cache::ListenerCache;
+use crate::kept::{Named, Tensors};
 use crate::model::E4SRec;
 use crate::windows::{Run, runs};
 
@@ -23,17 +24,64 @@ const MEMO: usize = 16_384;
 #[derive(Debug, Default)]
 pub(crate) struct Memo {
     /// Print of what was read, and row.
-    rows: HashMap<(UserId, u64, usize), (Print, i64)>,
+    rows: HashMap<Question, (Print, i64)>,
     /// `[n, hidden]` each, at unit mean square, in order.
     chunks: Vec<Tensor>,
     count: i64,
 }
 
 /// What was read: the plays, and the versions of their inputs.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 struct Print {
     plays: u64,
     versions: u64,
+}
+
+/// A question: listener, beginning of the window, plays read.
+type Question = (UserId, u64, usize);
+
+/// What of the memory is not a tensor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct MemoFacts {
+    rows: Vec<(Question, (Print, i64))>,
+    count: i64,
+}
+
+impl Memo {
+    /// What belongs into a checkpoint, where answers have to be the same to the last bit.
+    pub fn kept(&self, named: &mut Named) -> MemoFacts {
+        let mut rows: Vec<_> = self.rows.iter().map(|(key, row)| (*key, *row)).collect();
+        rows.sort_unstable_by_key(|(key, _)| *key);
+        if let Some(all) = self.chunks.first() {
+            named.push(("hidden".to_owned(), all.shallow_clone()));
+        }
+        MemoFacts {
+            rows,
+            count: self.count,
+        }
+    }
+
+    /// What was kept, of states `hidden` wide.
+    pub fn taken_up(
+        facts: MemoFacts,
+        (hidden, device): (i64, Device),
+        tensors: &mut Tensors<'_>,
+    ) -> Result<Self, ModelError> {
+        let MemoFacts { rows, count } = facts;
+        if let Some((_, (_, row))) = rows.iter().find(|(_, (_, row))| !(0..count).contains(row)) {
+            return Err(ModelError::State(format!("hidden state {row} of {count}")));
+        }
+        let mut chunks = Vec::new();
+        if count > 0 {
+            let all = tensors.take("hidden", Kind::Float, &[count, hidden])?;
+            chunks.push(all.f_to_device(device)?);
+        }
+        Ok(Self {
+            rows: rows.into_iter().collect(),
+            chunks,
+            count,
+        })
+    }
 }
 
 /// Whether a hidden state will do that was read before newer content came.
@@ -83,12 +131,7 @@ impl E4SRec {
         if !runs.is_empty() {
             let mut cache = match self.cache.take() {
                 Some(cache) => cache,
-                None => ListenerCache::new(
-                    &self.backbone,
-                    self.settings.lookback,
-                    self.settings.cached_listeners,
-                    self.settings.batch_tokens,
-                )?,
+                None => self.empty_cache()?,
             };
             // If a pass fails, the cache is dropped with whatever state it is in.
             let (answers, order) = cache.answers(&self.backbone, &self.inputs, &runs)?;

@@ -112,4 +112,15 @@ impl Recommender for E4SRec {
         self.learn_from(epoch, examples)
             .map_err(|error| error.of(name))
     }
+
+    fn snapshot(&self) -> Result<Vec<u8>, RecommendError> {
+        let name = self.name();
+        self.kept(name).map_err(|error| error.of(name))
+    }
+
+    fn restore(&mut self, state: &[u8], tracks: &[Admitted<'_>]) -> Result<(), RecommendError> {
+        let name = self.name();
+        self.take_up(name, state, tracks)
+            .map_err(|error| error.of(name))
+    }
 }

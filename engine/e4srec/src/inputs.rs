@@ -4,6 +4,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::ModelError;
+use crate::kept::{Named, Tensors};
 
 /// One row per track, at unit mean square, with a version each.
 #[derive(Debug)]
@@ -59,6 +60,31 @@ impl InputTable {
                 *version += 1;
             }
         }
+        Ok(())
+    }
+
+    /// What belongs into a checkpoint: the rows that were ever set, and the versions.
+    pub fn kept(&self, named: &mut Named) -> Result<Vec<u32>, ModelError> {
+        let rows = self.table.f_narrow(0, 0, self.versions.len() as i64)?;
+        named.push(("inputs".to_owned(), rows));
+        Ok(self.versions.clone())
+    }
+
+    /// Takes up what was kept.
+    pub fn take_up(
+        &mut self,
+        versions: Vec<u32>,
+        tensors: &mut Tensors<'_>,
+    ) -> Result<(), ModelError> {
+        for &version in &versions {
+            if version > u32::MAX / 2 {
+                return Err(ModelError::State(format!("an input in version {version}")));
+            }
+        }
+        let (_, d) = self.table.size2()?;
+        let table = tensors.take("inputs", Kind::Float, &[versions.len() as i64, d])?;
+        self.table = table.f_to_device(self.table.device())?;
+        self.versions = versions;
         Ok(())
     }
 

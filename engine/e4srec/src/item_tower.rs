@@ -384,6 +384,7 @@ pub(crate) fn copy_into(to: &[Tensor], from: &[Tensor]) -> Result<(), ModelError
     })
 }
 
+mod state;
 #[cfg(test)]
 mod tests {
     use super::*;

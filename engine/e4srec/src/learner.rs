@@ -13,13 +13,15 @@ use rand_chacha::ChaCha8Rng;
 use segue_flow::Epoch;
 use segue_recommend::recommender::{Ask, Example, LearnReport};
 use segue_recommend::reservoir::Reservoir;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::error::ModelError;
 use crate::hidden::Freshness;
+use crate::kept::{Named, Tensors, counted};
 use crate::model::E4SRec;
 use crate::objective::{Candidates, Questions};
-use crate::optimise::AdamW;
+use crate::optimise::{AdamFacts, AdamW};
 use crate::personal::Personal;
 
 pub(crate) const CLIP: f64 = 1.0;
@@ -36,7 +38,51 @@ pub(crate) struct Learner {
     pub epochs: u64,
 }
 
+/// What of it is not a tensor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LearnerFacts {
+    head: AdamFacts,
+    terms: AdamFacts,
+    content: AdamFacts,
+    adapter: AdamFacts,
+    memory: Reservoir,
+    rng: ChaCha8Rng,
+    epochs: u64,
+}
+
 impl Learner {
+    /// What belongs into a checkpoint: the optimisers' moments and steps, both memories, generators.
+    pub fn kept(&self, named: &mut Named) -> LearnerFacts {
+        LearnerFacts {
+            head: self.head.kept("adam.head", named),
+            terms: self.terms.kept("adam.terms", named),
+            content: self.content.kept("adam.content", named),
+            adapter: self.adapter.kept("adam.adapter", named),
+            memory: self.memory.clone(),
+            rng: self.rng.clone(),
+            epochs: self.epochs,
+        }
+    }
+
+    /// Takes up what was kept.
+    pub fn take_up(
+        &mut self,
+        facts: LearnerFacts,
+        tensors: &mut Tensors<'_>,
+    ) -> Result<(), ModelError> {
+        self.head.take_up("adam.head", &facts.head, tensors)?;
+        self.terms.take_up("adam.terms", &facts.terms, tensors)?;
+        self.content
+            .take_up("adam.content", &facts.content, tensors)?;
+        self.adapter
+            .take_up("adam.adapter", &facts.adapter, tensors)?;
+        self.epochs = counted("epochs of learning", facts.epochs)?;
+        counted("examples seen", facts.memory.seen())?;
+        self.memory = facts.memory;
+        self.rng = facts.rng;
+        Ok(())
+    }
+
     pub fn new(model: &E4SRec) -> Result<Self, ModelError> {
         let settings = &model.settings.online;
         let mut rng = ChaCha8Rng::seed_from_u64(model.settings.seed);
@@ -230,7 +276,10 @@ impl E4SRec {
             let row = example.actual.row();
             match self.popularity.play(row) {
                 Some(_) => rows.push(row as i64),
-                None => *self.pending.entry(example.actual).or_default() += 1,
+                None => {
+                    let plays = self.pending.entry(example.actual).or_default();
+                    *plays = plays.saturating_add(1);
+                }
             }
         }
         rows.sort_unstable();

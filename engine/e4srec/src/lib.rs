@@ -22,6 +22,7 @@ mod infer;
 mod inputs;
 pub mod item_encoders;
 mod item_tower;
+mod kept;
 mod learner;
 mod listener_cache;
 pub mod loss;
@@ -35,6 +36,7 @@ mod popularity;
 mod prompt;
 mod scoring;
 pub mod settings;
+mod state;
 mod windows;
 
 pub use adapter::{Journal, Publication};

@@ -11,6 +11,7 @@ use segue_listen::UserId;
 use segue_nn::decoder::Pass;
 use segue_nn::kv_slots::{KvSlots, SlotId};
 use segue_nn::lora::Mode;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::backbone::{Backbone, NOTHING_YET, SPECIAL, UNKNOWN};
@@ -43,6 +44,24 @@ pub(crate) struct ListenerCache {
     turn: u64,
     batch_rows: usize,
     batch_tokens: usize,
+}
+
+/// What of it is not a tensor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct CacheFacts {
+    /// For how many listeners it is.
+    listeners: usize,
+    turn: u64,
+    entries: Vec<EntryFacts>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct EntryFacts {
+    user: UserId,
+    begin: u64,
+    held: usize,
+    plays: Vec<Read>,
+    used: u64,
 }
 
 /// A run with what of it is in the cache.
@@ -306,6 +325,8 @@ impl ListenerCache {
         Ok(slot)
     }
 }
+
+mod state;
 
 /// The input row of a play; a track without a version has no row.
 pub(crate) fn item(token: &Token, version: u32) -> i64 {

@@ -3,13 +3,14 @@
 //! Most of what people play they have played before, and more than half of that lies further back
 //! than any context. Like everything that is learnt it changes at barriers only.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use segue_listen::{TrackId, UserId};
 use segue_recommend::Example;
+use serde::{Deserialize, Serialize};
 
 /// A track that a listener has played.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Remembered {
     pub track: TrackId,
     pub plays: u32,
@@ -18,7 +19,7 @@ pub(crate) struct Remembered {
 }
 
 /// What is remembered of one listener.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Listener {
     /// In the order of their addresses.
     tracks: Vec<Remembered>,
@@ -35,9 +36,9 @@ pub(crate) struct Recalled<'a> {
 }
 
 /// All listeners' memories; one owner.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Memory {
-    listeners: HashMap<UserId, Listener>,
+    listeners: BTreeMap<UserId, Listener>,
     capacity: usize,
 }
 
@@ -45,7 +46,7 @@ impl Memory {
     /// Up to twice `capacity` tracks a listener, and never fewer than the best `capacity`.
     pub fn new(capacity: usize) -> Self {
         Self {
-            listeners: HashMap::new(),
+            listeners: BTreeMap::new(),
             capacity,
         }
     }

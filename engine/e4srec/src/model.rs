@@ -5,13 +5,14 @@
 //! `v_i` comes from the tower ([`crate::item_tower`]), and the personal logit from the context
 //! ([`crate::personal`]).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use segue_listen::{TrackId, TrackKey};
 use segue_recommend::Ask;
 use segue_recommend::catalogue::Catalogue;
 use segue_recommend::recommender::Admitted;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::adapter::Journal;
@@ -35,7 +36,7 @@ const LATELY: usize = 16;
 const FADE: f32 = 0.8;
 
 /// What training found out about a track.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Trained {
     pub residual: Vec<f32>,
     pub plays: u32,
@@ -63,9 +64,10 @@ pub struct E4SRec {
     /// of the training, then those that had been admitted when the last epoch was learnt.
     pub(crate) settled: usize,
     pub(crate) journal: Journal,
-    trained: HashMap<TrackKey, Trained>,
+    /// What training found out about tracks that are still to come.
+    pub(crate) trained: HashMap<TrackKey, Trained>,
     /// Plays of tracks that were not admitted yet.
-    pub(crate) pending: HashMap<TrackId, u32>,
+    pub(crate) pending: BTreeMap<TrackId, u32>,
     /// What each listener has played, as far as this model has learnt it.
     pub(crate) memory: Memory,
     pub(crate) memo: Arc<Mutex<Memo>>,
@@ -91,7 +93,7 @@ impl E4SRec {
             follows: false,
             settled: 0,
             journal: Journal::default(),
-            pending: HashMap::new(),
+            pending: BTreeMap::new(),
             memory: Memory::new(settings.online.remembered),
             memo: Arc::default(),
             settings: settings.clone(),
@@ -203,17 +205,18 @@ impl E4SRec {
             let row = admitted.track.row();
             let content = admitted.content.map(<[f32]>::to_vec);
             if row >= before + new_rows.len() {
-                let trained = self.trained.get(&admitted.key);
+                let trained = self.trained.remove(&admitted.key);
                 let pending = self.pending.remove(&admitted.track).unwrap_or(0);
-                let plays = trained.map_or(0, |trained| trained.plays) + pending;
-                let fading = trained.map_or(0.0, |trained| trained.fading) + f64::from(pending);
+                let known = trained.as_ref();
+                let plays = known.map_or(0, |known| known.plays).saturating_add(pending);
+                let fading = known.map_or(0.0, |known| known.fading) + f64::from(pending);
                 self.popularity.admit(admitted.key, plays, fading);
                 if trained.is_some() {
                     self.settled = row + 1;
                 }
                 new_rows.push(NewRow {
                     content,
-                    residual: trained.map(|trained| trained.residual.clone()),
+                    residual: trained.map(|trained| trained.residual),
                     plays,
                 });
             } else if let Some(content) = content {

@@ -1,8 +1,11 @@
 //! The two optimisers: AdamW for dense parameters, row-wise Adagrad for tables.
 
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::error::ModelError;
+use crate::item_tower::copy_into;
+use crate::kept::{Named, Tensors, numbered};
 
 const BETAS: (f64, f64) = (0.9, 0.999);
 const EPSILON: f64 = 1e-8;
@@ -20,6 +23,16 @@ struct Parameter {
     value: Tensor,
     mean: Tensor,
     square: Tensor,
+    /// Whether it ever had a gradient: from then on none is a gradient of zero, and its momentum
+    /// fades.
+    moved: bool,
+}
+
+/// What of it is not a tensor.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct AdamFacts {
+    step: i32,
+    moved: Vec<bool>,
 }
 
 impl AdamW {
@@ -32,6 +45,7 @@ impl AdamW {
                     mean: value.f_detach()?.f_zeros_like()?,
                     square: value.f_detach()?.f_zeros_like()?,
                     value,
+                    moved: false,
                 })
             })
             .collect::<Result<_, ModelError>>()?;
@@ -40,6 +54,50 @@ impl AdamW {
             decay,
             step: 0,
         })
+    }
+
+    /// What belongs into a checkpoint, but for the parameters themselves.
+    pub fn kept(&self, name: &str, named: &mut Named) -> AdamFacts {
+        let [means, squares] = self.moments();
+        numbered(&format!("{name}.mean"), &means, named);
+        numbered(&format!("{name}.square"), &squares, named);
+        AdamFacts {
+            step: self.step,
+            moved: self.parameters.iter().map(|one| one.moved).collect(),
+        }
+    }
+
+    /// Takes up what was kept under `name`.
+    pub fn take_up(
+        &mut self,
+        name: &str,
+        facts: &AdamFacts,
+        tensors: &mut Tensors<'_>,
+    ) -> Result<(), ModelError> {
+        let steps = 0..i32::MAX / 2;
+        if facts.moved.len() != self.parameters.len() || !steps.contains(&facts.step) {
+            return Err(ModelError::State(format!(
+                "optimiser {name} of {} parameters after {} steps",
+                facts.moved.len(),
+                facts.step
+            )));
+        }
+        let [means, squares] = self.moments();
+        copy_into(&means, &tensors.all(&format!("{name}.mean"), &means)?)?;
+        copy_into(&squares, &tensors.all(&format!("{name}.square"), &squares)?)?;
+        for (parameter, &moved) in self.parameters.iter_mut().zip(&facts.moved) {
+            parameter.moved = moved;
+        }
+        self.step = facts.step;
+        Ok(())
+    }
+
+    fn moments(&self) -> [Vec<Tensor>; 2] {
+        let all = self.parameters.iter();
+        [
+            all.clone().map(|one| one.mean.shallow_clone()).collect(),
+            all.map(|one| one.square.shallow_clone()).collect(),
+        ]
     }
 
     /// One step against the gradients at rate `rate`; gradients are first scaled so that their
@@ -77,10 +135,12 @@ impl AdamW {
         let second = 1.0 - BETAS.1.powi(self.step);
         for parameter in &mut self.parameters {
             let gradient = parameter.value.f_grad()?;
-            if !gradient.defined() {
-                continue;
-            }
-            let gradient = gradient.f_mul_scalar(scale)?;
+            let gradient = match (gradient.defined(), parameter.moved) {
+                (true, _) => gradient.f_mul_scalar(scale)?,
+                (false, true) => parameter.mean.f_zeros_like()?,
+                (false, false) => continue,
+            };
+            parameter.moved = true;
             let _ = parameter.mean.f_mul_scalar_(BETAS.0)?;
             let _ = parameter
                 .mean

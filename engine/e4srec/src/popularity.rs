@@ -3,6 +3,9 @@
 use std::collections::VecDeque;
 
 use segue_listen::TrackKey;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ModelError;
 
 /// Counts by dense id, the newest plays, and the order of keys.
 #[derive(Clone, Debug)]
@@ -19,7 +22,60 @@ pub(crate) struct Popularity {
     order: Vec<(u64, u32)>,
 }
 
+/// What of it is in a checkpoint; the rest follows from the settings and the tracks' keys.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Counted {
+    plays: Vec<u32>,
+    fading: Vec<f64>,
+    scale: f64,
+    recent: VecDeque<u32>,
+}
+
 impl Popularity {
+    /// What belongs into a checkpoint.
+    pub fn kept(&self) -> Counted {
+        Counted {
+            plays: self.plays.clone(),
+            fading: self.fading.clone(),
+            scale: self.scale,
+            recent: self.recent.clone(),
+        }
+    }
+
+    /// Takes up what was kept of tracks with these keys.
+    pub fn take_up(&mut self, kept: Counted, keys: &[TrackKey]) -> Result<(), ModelError> {
+        let rows = keys.len();
+        let whole = kept.plays.len() == rows
+            && kept.fading.len() == rows
+            && kept.scale.is_finite()
+            && kept.scale >= 1.0
+            && kept.fading.iter().all(|fading| fading.is_finite())
+            && kept.recent.len() <= self.recent_capacity;
+        let mut recent_counts = vec![0u32; rows];
+        for &row in &kept.recent {
+            let count = recent_counts.get_mut(row as usize);
+            *count
+                .ok_or_else(|| ModelError::State(format!("a play of track {row} of {rows}")))? += 1;
+        }
+        if !whole {
+            return Err(ModelError::State(format!(
+                "popularity of {} and {} tracks of {rows}, scaled by {}, over {} newest plays",
+                kept.plays.len(),
+                kept.fading.len(),
+                kept.scale,
+                kept.recent.len()
+            )));
+        }
+        self.order = keys.iter().map(|key| key.digest()).zip(0..).collect();
+        self.sort();
+        self.plays = kept.plays;
+        self.fading = kept.fading;
+        self.scale = kept.scale;
+        self.recent = kept.recent;
+        self.recent_counts = recent_counts;
+        Ok(())
+    }
+
     /// A play counts half after `half_life` more; the last `recent` plays are kept.
     pub fn new(half_life: f64, recent: usize) -> Self {
         Self {

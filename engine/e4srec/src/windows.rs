@@ -15,12 +15,13 @@ use std::ops::Range;
 use segue_listen::{Ratio, TrackId, UserId};
 use segue_recommend::recommender::CONTEXT_BLOCK;
 use segue_recommend::{Ask, ContextPlay};
+use serde::{Deserialize, Serialize};
 
 /// [`CONTEXT_BLOCK`] as a length.
 pub(crate) const BLOCK: usize = CONTEXT_BLOCK as usize;
 
 /// One play as a model reads it.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Token {
     pub track: TrackId,
     /// How much was heard of the play before.

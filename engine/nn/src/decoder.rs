@@ -7,6 +7,7 @@
 
 use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::NnError;
 use crate::attention::additive;
@@ -290,6 +291,39 @@ impl Decoder {
             kind: self.kind,
             device: self.device,
         }
+    }
+
+    /// What tells this decoder from another: a hash (XXH3) of its published weights as it computes
+    /// with them, of the sizes and constants they are used with, and of how many layers are in use.
+    /// Adapters do not count. Reads all weights once.
+    pub fn fingerprint(&self) -> Result<u128, NnError> {
+        let config = &self.config;
+        let mut hash = Xxh3::new();
+        let sizes = [
+            self.layers.len() as i64,
+            config.num_attention_heads,
+            config.kv_heads(),
+            config.head_dim(),
+        ];
+        for size in sizes {
+            hash.update(&size.to_le_bytes());
+        }
+        hash.update(format!("{:?}", self.kind).as_bytes());
+        for constant in [config.rms_norm_eps, config.rope_theta] {
+            hash.update(&constant.to_bits().to_le_bytes());
+        }
+        let layers = self.layers.iter().flat_map(Layer::published);
+        let ends = [&self.embed_tokens, self.norm.weight()];
+        let mut bytes = Vec::new();
+        for tensor in layers.chain(ends).chain(&self.lm_head) {
+            for size in tensor.size() {
+                hash.update(&size.to_le_bytes());
+            }
+            bytes.resize(tensor.numel() * tensor.kind().elt_size_in_bytes(), 0);
+            tensor.f_copy_data_u8(&mut bytes, tensor.numel())?;
+            hash.update(&bytes);
+        }
+        Ok(hash.digest128())
     }
 
     /// What it was built from; `num_hidden_layers` is the checkpoint's.

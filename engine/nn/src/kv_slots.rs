@@ -180,6 +180,48 @@ impl KvSlots {
         Ok(())
     }
 
+    /// What a slot holds: keys and values per layer, `[length, kv_heads, head_dim]` each, which share
+    /// their memory with it.
+    pub fn held(&self, slot: SlotId) -> Result<Vec<(Tensor, Tensor)>, NnError> {
+        let length = self.claimed(slot)?.length;
+        let part = |store: &Tensor| store.f_select(0, slot.0 as i64)?.f_narrow(0, 0, length);
+        let layers = self.layers.iter();
+        layers
+            .map(|(keys, values)| Ok((part(keys)?, part(values)?)))
+            .collect()
+    }
+
+    /// Makes a slot hold what another of the same sizes held.
+    pub fn fill(&mut self, slot: SlotId, held: &[(Tensor, Tensor)]) -> Result<(), NnError> {
+        self.claimed(slot)?;
+        let length = held
+            .first()
+            .map_or(0, |(keys, _)| keys.size().first().copied().unwrap_or(0));
+        let size = [length, self.shape.kv_heads, self.shape.head_dim];
+        let fits = |(keys, values): &(Tensor, Tensor)| keys.size() == size && values.size() == size;
+        if length > self.shape.capacity || held.len() != self.layers.len() || !held.iter().all(fits)
+        {
+            return Err(NnError::Input(format!(
+                "keys and values of {length} tokens in {} layers do not fit {:?}",
+                held.len(),
+                self.shape
+            )));
+        }
+        tch::no_grad(|| {
+            for ((keys, values), (new_keys, new_values)) in self.layers.iter().zip(held) {
+                for (store, new) in [(keys, new_keys), (values, new_values)] {
+                    store
+                        .f_select(0, slot.0 as i64)?
+                        .f_narrow(0, 0, length)?
+                        .f_copy_(new)?;
+                }
+            }
+            Ok::<(), NnError>(())
+        })?;
+        self.claimed_mut(slot)?.length = length;
+        Ok(())
+    }
+
     /// Tokens a slot holds.
     pub fn length(&self, slot: SlotId) -> Result<i64, NnError> {
         Ok(self.claimed(slot)?.length)

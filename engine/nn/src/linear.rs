@@ -75,6 +75,11 @@ impl Linear {
         Ok(self.weight.size2()?)
     }
 
+    /// What was published: the weight without any adapter, and the bias.
+    pub fn published(&self) -> impl Iterator<Item = &Tensor> {
+        std::iter::once(&self.weight).chain(&self.bias)
+    }
+
     /// Where the layer lives.
     pub fn device(&self) -> Device {
         self.weight.device()

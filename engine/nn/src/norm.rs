@@ -34,6 +34,11 @@ impl RmsNorm {
         Ok(x.f_rms_norm(&size[..], Some(&self.weight), self.eps)?)
     }
 
+    /// Its parameter.
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
     /// The same layer on the same memory.
     pub fn share(&self) -> Self {
         Self {

@@ -133,6 +133,33 @@ pub fn check_paired(
     })
 }
 
+/// Refuses a state that is not of exactly these tracks.
+///
+/// # Errors
+/// If it is of others.
+pub fn check_told(
+    recommender: &'static str,
+    catalogue: &Catalogue,
+    tracks: &[Admitted<'_>],
+) -> Result<(), RecommendError> {
+    let same = catalogue
+        .keys()
+        .iter()
+        .eq(tracks.iter().map(|track| &track.key));
+    if same {
+        return Ok(());
+    }
+    Err(RecommendError {
+        recommender,
+        detail: format!(
+            "its state is of {} tracks, and those of the checkpoint are {} others",
+            catalogue.len(),
+            tracks.len()
+        ),
+        remedy: Remedy::Restore,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use segue_flow::{Epoch, Remedy};
 use segue_listen::TrackId;
 use segue_recall::{Hit, Index, IndexWriter, Vector};
+use serde::{Deserialize, Serialize};
 
-use crate::catalogue::{Catalogue, check_paired};
+use crate::catalogue::{Catalogue, check_paired, check_told};
+use crate::kept;
 use crate::ranking::at_least;
 use crate::recommender::{
     Admitted, Ask, Example, LearnReport, Ranking, RecommendError, Recommender, Scored, Tier,
@@ -35,10 +37,23 @@ pub struct CentroidRecall {
     writer: Box<dyn IndexWriter>,
     index: Arc<dyn Index>,
     epoch: u64,
+    history: History,
     hits: Vec<Hit>,
     /// `[BLOCK, dimensions]`.
     queries: Vec<f32>,
     scores: Vec<Vec<f32>>,
+}
+
+/// In which order vectors came and when they were published. An index that is built again in this
+/// order is the same index: what its graph is follows from it alone, since levels are drawn from a
+/// seed of their own and points are linked one by one. It takes four bytes a track, where the graph
+/// itself would take some hundred, and no format of hnsw_rs gets into a checkpoint; what it costs is
+/// that the points are linked again at the start.
+#[derive(Default, Serialize, Deserialize)]
+struct History {
+    tracks: Vec<TrackId>,
+    /// At which epoch, and how many of `tracks` had come by then.
+    published: Vec<(u64, usize)>,
 }
 
 impl CentroidRecall {
@@ -52,6 +67,7 @@ impl CentroidRecall {
             writer,
             index,
             epoch: 0,
+            history: History::default(),
             hits: Vec::new(),
             queries: Vec::new(),
             scores: vec![Vec::new(); BLOCK],
@@ -137,14 +153,18 @@ impl Recommender for CentroidRecall {
         let mut outcome = Ok(());
         for (track, vector) in vectors {
             // One that the index has no room for does not keep the others out.
-            if let Err(wrong) = self.writer.upsert(track, vector)
-                && outcome.is_ok()
-            {
-                outcome = Err(Self::error(wrong.to_string(), Remedy::Configure));
+            match self.writer.upsert(track, vector) {
+                Ok(()) => self.history.tracks.push(track),
+                Err(wrong) if outcome.is_ok() => {
+                    outcome = Err(Self::error(wrong.to_string(), Remedy::Configure));
+                }
+                Err(_) => {}
             }
         }
         if changed {
             self.index = self.writer.publish(self.epoch);
+            let so_far = self.history.tracks.len();
+            self.history.published.push((self.epoch, so_far));
         }
         outcome
     }
@@ -225,6 +245,40 @@ impl Recommender for CentroidRecall {
     fn learn(&mut self, epoch: Epoch, _: &[Example<'_>]) -> Result<LearnReport, RecommendError> {
         self.epoch = epoch.0;
         Ok(LearnReport::default())
+    }
+
+    fn snapshot(&self) -> Result<Vec<u8>, RecommendError> {
+        kept::state(NAME, &(&self.catalogue, &self.history, self.epoch))
+    }
+
+    /// The vectors are the content of `tracks`; the index is built from them as it was built before.
+    fn restore(&mut self, state: &[u8], tracks: &[Admitted<'_>]) -> Result<(), RecommendError> {
+        let (catalogue, history, epoch): (Catalogue, History, u64) = kept::taken_up(NAME, state)?;
+        check_told(NAME, &catalogue, tracks)?;
+        let mut from = 0;
+        for &(epoch, until) in &history.published {
+            let came = history.tracks.get(from..until).ok_or_else(|| {
+                let detail = format!("publication of tracks {from} to {until} of its history");
+                Self::error(detail, Remedy::Restore)
+            })?;
+            for &track in came {
+                let content = tracks.get(track.row()).and_then(|track| track.content);
+                let vector = content.map(|content| Vector::check(content, self.dimensions));
+                let Some(Ok(vector)) = vector else {
+                    let detail = format!("track {} had a vector and has none that fits", track.0);
+                    return Err(Self::error(detail, Remedy::Restore));
+                };
+                self.writer
+                    .upsert(track, vector)
+                    .map_err(|wrong| Self::error(wrong.to_string(), Remedy::Configure))?;
+            }
+            self.index = self.writer.publish(epoch);
+            from = until;
+        }
+        self.catalogue = catalogue;
+        self.history = history;
+        self.epoch = epoch;
+        Ok(())
     }
 }
 

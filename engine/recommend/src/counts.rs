@@ -1,7 +1,8 @@
 //! How often each track was played by anyone: what most-popular ranks by, and what fills the lists
 //! of recommenders that know only a few tracks for a listener.
 
-use hashbrown::HashMap;
+use std::collections::BTreeMap;
+
 use segue_listen::TrackId;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,7 @@ pub(crate) struct PlayCounts {
     /// By dense id, as far as the catalogue reaches.
     counts: Vec<f32>,
     /// Plays of tracks that are not in the catalogue yet.
-    waiting: HashMap<TrackId, f32>,
+    waiting: BTreeMap<TrackId, f32>,
     /// Descending, for ranks; empty when stale.
     #[serde(skip)]
     sorted: Vec<f32>,
@@ -35,7 +36,7 @@ impl PlayCounts {
                 1.0
             },
             counts: Vec::new(),
-            waiting: HashMap::new(),
+            waiting: BTreeMap::new(),
             sorted: Vec::new(),
             top: Vec::new(),
         }

@@ -122,7 +122,7 @@ impl Recommender for PersonalMostPop {
         kept::state(self.name(), &(&self.catalogue, &self.everybody))
     }
 
-    fn restore(&mut self, state: &[u8]) -> Result<(), RecommendError> {
+    fn restore(&mut self, state: &[u8], _: &[Admitted<'_>]) -> Result<(), RecommendError> {
         (self.catalogue, self.everybody) = kept::taken_up(self.name(), state)?;
         Ok(())
     }
@@ -218,7 +218,7 @@ impl Recommender for MostPopular {
         kept::state(self.name(), &(&self.catalogue, &self.counts))
     }
 
-    fn restore(&mut self, state: &[u8]) -> Result<(), RecommendError> {
+    fn restore(&mut self, state: &[u8], _: &[Admitted<'_>]) -> Result<(), RecommendError> {
         (self.catalogue, self.counts) = kept::taken_up(self.name(), state)?;
         Ok(())
     }

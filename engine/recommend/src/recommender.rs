@@ -177,11 +177,14 @@ pub trait Recommender: Send {
         Err(cannot_be_kept(self.name()))
     }
 
-    /// Takes up a state.
+    /// Takes up a state. `tracks` are those that it had been told, in the order of their ids, with
+    /// the content that it had been told: content lies once in a checkpoint, not once in every
+    /// recommender's part.
     ///
     /// # Errors
-    /// A state that cannot be read or does not fit: [`Remedy::Restore`].
-    fn restore(&mut self, _state: &[u8]) -> Result<(), RecommendError> {
+    /// A state that cannot be read or does not fit: [`Remedy::Restore`]. One that was made under
+    /// other settings or with other weights: [`Remedy::Configure`]. What it is then is left open.
+    fn restore(&mut self, _state: &[u8], _tracks: &[Admitted<'_>]) -> Result<(), RecommendError> {
         Err(cannot_be_kept(self.name()))
     }
 }

@@ -9,11 +9,12 @@ use std::collections::VecDeque;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use segue_listen::{TrackId, UserId};
+use serde::{Deserialize, Serialize};
 
 use crate::recommender::{Ask, ContextPlay, Example};
 
 /// An example that owns its context: at most 99 plays.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct OwnedExample {
     user: UserId,
     plays: u64,
@@ -53,7 +54,7 @@ impl From<&Example<'_>> for OwnedExample {
 }
 
 /// The two memories of a learner. One owner; its generators belong to its checkpoint.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reservoir {
     capacity: usize,
     sample: Vec<OwnedExample>,
@@ -81,6 +82,11 @@ impl Reservoir {
             keeps,
             draws,
         }
+    }
+
+    /// How many examples of all time and how many of the newest it has room for.
+    pub fn capacities(&self) -> (usize, usize) {
+        (self.capacity, self.recent_capacity)
     }
 
     /// Takes an example in. Each example seen so far is in the sample with the same probability

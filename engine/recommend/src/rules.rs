@@ -232,7 +232,7 @@ impl Recommender for SequentialRules {
         kept::state(self.name(), &state)
     }
 
-    fn restore(&mut self, state: &[u8]) -> Result<(), RecommendError> {
+    fn restore(&mut self, state: &[u8], _: &[Admitted<'_>]) -> Result<(), RecommendError> {
         let rows: Vec<(TrackId, Row)>;
         (self.catalogue, self.everybody, rows, self.epoch) = kept::taken_up(self.name(), state)?;
         self.rows = rows.into_iter().collect();

@@ -142,6 +142,10 @@ pub struct Recommend {
     pub answer_within: Duration,
     /// The share of a log that models are trained on before the evaluation begins, in [0, 1).
     pub train_share: f64,
+    /// Plays that `segue run` trains models on, the first ones of the stream; until then nobody is
+    /// answered, and from then on the language model answers and learns. 0: no models; counts and
+    /// rules answer from the first play on.
+    pub train_plays: u64,
     /// The evaluation.
     pub prequential: PrequentialSettings,
     /// Where records go.
@@ -156,6 +160,7 @@ impl Default for Recommend {
             top: 10,
             answer_within: Duration::from_millis(500),
             train_share: 0.5,
+            train_plays: 0,
             prequential: PrequentialSettings::default(),
             topics: Topics::default(),
         }

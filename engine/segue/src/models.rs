@@ -201,6 +201,8 @@ impl Models {
         if e4srec.backbone.precision == Precision::Auto {
             e4srec.backbone.precision = config.models.precision;
         }
+        // What exact mode promises holds across restarts.
+        e4srec.keep_caches |= config.recommend.exact;
         e4srec.check()?;
         // Before hours of a stream go by: are the weights there, and whole?
         let folder = self.folder.join("smollm2-135m");
@@ -337,18 +339,41 @@ impl Curriculum for Lessons {
             self.curve("e4srec", "training loss", losses);
             Ok((model, report.tokens))
         })?;
-        let of_e4srec = |error| failed("e4srec", &error);
-        let online = e4srec.online().map_err(of_e4srec)?;
-        let frozen = e4srec.frozen().map_err(of_e4srec)?;
-        let state = frozen.following().map_err(of_e4srec)?;
-        self.note(|taught| {
-            taught.journal = Some((ONLINE, online.journal()));
-            taught.tracks = tracks.len() as u64;
-        });
+        self.note(|taught| taught.tracks = tracks.len() as u64);
         let mut favourites = PersonalMostPop::new();
         favourites.train(log);
         let mut rules = SequentialRules::default();
         rules.train(log);
+        self.ladder(&e4srec, sasrec, (rules, favourites), content)
+    }
+
+    fn untaught(
+        self: Box<Self>,
+        content: &Content,
+    ) -> Result<Vec<Box<dyn Recommender>>, RecommendError> {
+        let e4srec = E4SRec::untaught(&self.foundation, &self.e4srec)
+            .map_err(|error| failed("e4srec", &error))?;
+        let sasrec = SasRec::untaught(&self.sasrec, self.models.choice.device)
+            .map_err(|error| failed("sasrec", &error))?;
+        let counts = (SequentialRules::default(), PersonalMostPop::new());
+        self.ladder(&e4srec, sasrec, counts, content)
+    }
+}
+
+impl Lessons {
+    /// All that answer or are compared with, the language model in its three ways.
+    fn ladder(
+        &self,
+        e4srec: &E4SRec,
+        sasrec: SasRec,
+        (rules, favourites): (SequentialRules, PersonalMostPop),
+        content: &Content,
+    ) -> Result<Vec<Box<dyn Recommender>>, RecommendError> {
+        let of_e4srec = |error| failed("e4srec", &error);
+        let online = e4srec.online().map_err(of_e4srec)?;
+        let frozen = e4srec.frozen().map_err(of_e4srec)?;
+        let state = frozen.following().map_err(of_e4srec)?;
+        self.note(|taught| taught.journal = Some((ONLINE, online.journal())));
         // The dearest first: who answers is the first that can.
         let mut ladder: Vec<Box<dyn Recommender>> = vec![
             Box::new(online),

@@ -28,6 +28,7 @@ pub fn fixed(config: &Config) -> BTreeMap<String, String> {
         entry("stream.tick", format!("{:?}", stream.tick)),
         entry("sessions.gap", format!("{:?}", config.sessions.gap)),
         entry("recommend.exact", recommend.exact.to_string()),
+        entry("recommend.train_plays", recommend.train_plays.to_string()),
     ])
 }
 

@@ -20,6 +20,7 @@ use crate::settings::SasRecSettings;
 use crate::windows::{Run, runs};
 
 mod network;
+mod state;
 mod training;
 
 const NAME: &str = "sasrec";
@@ -118,6 +119,32 @@ impl SasRec {
             .collect()
     }
 
+    /// Takes in the tracks of the catalogue from `before` on.
+    fn take_in(&mut self, before: usize) -> Result<(), ModelError> {
+        let mut changed = false;
+        for (key, id) in self.catalogue.keys().iter().zip(0u32..).skip(before) {
+            let row = self.rows.get(key).copied();
+            self.row_of.push(row.unwrap_or(self.network.unknown()));
+            if row.is_some() {
+                changed = true;
+                self.scored
+                    .column
+                    .insert(TrackId(id), self.scored.tracks.len() as i64);
+                self.scored.tracks.push(TrackId(id));
+            }
+        }
+        if changed {
+            let tracks = self.scored.tracks.iter();
+            let rows: Vec<i64> = tracks
+                .filter_map(|track| self.row_of.get(track.row()).copied())
+                .collect();
+            let rows = Tensor::f_from_slice(&rows)?.f_to_device(self.device)?;
+            let table = self.network.item_table()?.f_detach()?;
+            self.scored.table = Some(table.f_index_select(0, &rows)?);
+        }
+        Ok(())
+    }
+
     /// Query vectors, one per ask, `[asks, d]`.
     fn queries(&self, asks: &[Ask<'_>]) -> Result<Tensor, ModelError> {
         let d = self.settings.dimensions;
@@ -205,36 +232,7 @@ impl Recommender for SasRec {
     fn admit(&mut self, tracks: &[Admitted<'_>]) -> Result<(), RecommendError> {
         let before = self.catalogue.len();
         self.catalogue.admit(NAME, tracks)?;
-        let mut changed = false;
-        for (key, id) in self.catalogue.keys().iter().zip(0u32..).skip(before) {
-            let row = self.rows.get(key).copied();
-            self.row_of.push(row.unwrap_or(self.network.unknown()));
-            if row.is_some() {
-                changed = true;
-                self.scored
-                    .column
-                    .insert(TrackId(id), self.scored.tracks.len() as i64);
-                self.scored.tracks.push(TrackId(id));
-            }
-        }
-        if changed {
-            let table = || -> Result<Tensor, ModelError> {
-                let rows: Vec<i64> = self
-                    .scored
-                    .tracks
-                    .iter()
-                    .filter_map(|track| self.row_of.get(track.row()).copied())
-                    .collect();
-                let rows = Tensor::f_from_slice(&rows)?.f_to_device(self.device)?;
-                Ok(self
-                    .network
-                    .item_table()?
-                    .f_detach()?
-                    .f_index_select(0, &rows)?)
-            };
-            self.scored.table = Some(table().map_err(|error| error.of(NAME))?);
-        }
-        Ok(())
+        self.take_in(before).map_err(|error| error.of(NAME))
     }
 
     fn recommend(
@@ -301,6 +299,14 @@ impl Recommender for SasRec {
             examples: examples.len() as u64,
             loss: None,
         })
+    }
+
+    fn snapshot(&self) -> Result<Vec<u8>, RecommendError> {
+        self.kept().map_err(|error| error.of(NAME))
+    }
+
+    fn restore(&mut self, state: &[u8], tracks: &[Admitted<'_>]) -> Result<(), RecommendError> {
+        self.take_up(state, tracks).map_err(|error| error.of(NAME))
     }
 }
 

@@ -30,6 +30,10 @@ pub struct E4SRecSettings {
     /// Listeners whose keys and values are kept between batches. One takes
     /// `4 · layers · kv_heads · head_dim` bytes per token in bf16: about 0.5 MiB by default.
     pub cached_listeners: usize,
+    /// Whether a checkpoint keeps these keys and values. With them answers after a restart are to the
+    /// last bit what they would have been; without, the listeners' windows are read anew, and answers
+    /// agree to rounding. A run with `recommend.exact` keeps them whatever it says here.
+    pub keep_caches: bool,
     /// Tokens of one forward pass, at most.
     pub batch_tokens: usize,
     /// What everything random is derived from.
@@ -152,6 +156,7 @@ impl Default for E4SRecSettings {
             online: OnlineSettings::default(),
             lookback: 10,
             cached_listeners: 512,
+            keep_caches: false,
             batch_tokens: 2_048,
             seed: 0,
         }

@@ -124,6 +124,14 @@ impl Layer {
         Ok(x.f_add(&self.mlp.forward(&seen, mode)?)?)
     }
 
+    /// What was published, in a fixed order.
+    pub(super) fn published(&self) -> impl Iterator<Item = &Tensor> {
+        let norms = [&self.input_layernorm, &self.post_attention_layernorm];
+        let dense = Projection::ALL.into_iter();
+        let dense = dense.flat_map(|projection| self.dense(projection).published());
+        norms.into_iter().map(RmsNorm::weight).chain(dense)
+    }
+
     pub(super) fn dense(&self, projection: Projection) -> &Linear {
         match projection {
             Projection::QProj => &self.self_attn.q_proj,

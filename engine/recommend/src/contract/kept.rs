@@ -19,17 +19,35 @@ impl Suite {
             }
         };
         let mut other = make();
-        fine("taking up a state", other.restore(&state))?;
+        fine("taking up a state", other.restore(&state, &self.admitted()))?;
+        self.same_state(&*one, &*other)?;
         self.alike(&mut *one, &mut *other)?;
         self.learn_alike(&mut *one, &mut *other)?;
         self.alike(&mut *one, &mut *other)?;
+        self.same_state(&*one, &*other)?;
         let cut = state.get(..state.len() / 2).unwrap_or(&[]);
         for torn in [cut, b"rubbish"] {
-            ensure(make().restore(torn).is_err(), || {
+            ensure(make().restore(torn, &self.admitted()).is_err(), || {
                 "a state that is torn must be refused".to_owned()
             })?;
         }
         Ok(())
+    }
+
+    /// States are the same, byte by byte.
+    fn same_state(&self, one: &dyn Recommender, other: &dyn Recommender) -> Result<(), String> {
+        let (one, other) = (
+            fine("keeping a state", one.snapshot())?,
+            fine("keeping a state", other.snapshot())?,
+        );
+        ensure(one == other, || {
+            let differs = one.iter().zip(&other).position(|(a, b)| a != b);
+            format!(
+                "what was restored goes on as what was not: states of {} and {} bytes differ at {differs:?}",
+                one.len(),
+                other.len()
+            )
+        })
     }
 
     /// Ranks and lists of two recommenders are the same.

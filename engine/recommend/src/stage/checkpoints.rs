@@ -20,12 +20,13 @@ use serde::{Deserialize, Serialize};
 
 use super::addresses::Addresses;
 use super::merge::Merge;
+use super::warm_up::{Gathered, WarmUp};
 use super::{Asked, Checkpointing, Content, EngineError, RecommendStage, Restored, StreamTally};
 use crate::listeners::{Chunk, Listeners};
 use crate::prequential::Prequential;
 
 /// The version of [`State`].
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// The part that holds it, and the room in its header.
 const PART: &str = "stage";
 
@@ -96,6 +97,10 @@ struct State<'a> {
     tally: &'a StreamTally,
     prequential: &'a Option<Prequential>,
     predictions: u64,
+    /// While models wait to be taught: what they will be taught.
+    gathered: Option<&'a Gathered>,
+    /// Plays that they were taught.
+    trained_on: u64,
 }
 
 /// The same, read back.
@@ -112,6 +117,8 @@ struct Owned {
     tally: StreamTally,
     prequential: Option<Prequential>,
     predictions: u64,
+    gathered: Option<Gathered>,
+    trained_on: u64,
 }
 
 impl RecommendStage {
@@ -184,7 +191,7 @@ impl RecommendStage {
             return Ok(());
         }
         // The last round of a log that is complete is as long as it is.
-        if self.merge.as_ref().is_some_and(Merge::is_complete) {
+        if self.merge.as_ref().is_some_and(Merge::is_complete) && self.warm_up.is_none() {
             self.barrier()?;
             self.checkpoints
                 .iter_mut()
@@ -199,7 +206,8 @@ impl RecommendStage {
 
     /// Everything that the lanes read before their answers has been taken in, and nothing after it.
     fn checkpoint(&mut self) -> Result<(), EngineError> {
-        if !self.settings.exact {
+        // While a training part is gathered no round is open.
+        if !self.settings.exact && self.warm_up.is_none() {
             self.barrier()?;
         }
         let parts = self.state()?;
@@ -272,6 +280,8 @@ impl RecommendStage {
             tally: &self.tally,
             prequential: &self.prequential,
             predictions: self.predictions,
+            gathered: self.warm_up.as_ref().map(WarmUp::gathered),
+            trained_on: self.settings.train_plays,
         };
         let bytes = encode(PART, VERSION, &state).map_err(|error| EngineError::Record {
             topic: "the checkpoint".to_owned(),
@@ -326,13 +336,32 @@ impl RecommendStage {
         self.asked = state.asked;
         self.parts.durations = state.durations;
         self.tally = state.tally;
-        self.prequential = state.prequential.map(Prequential::restored);
         self.predictions = state.predictions;
         self.newcomers.0 = self.content.unanswered();
+        match (self.warm_up.take(), state.gathered) {
+            (Some(mut warm_up), Some(gathered)) => {
+                warm_up.go_on(gathered);
+                self.warm_up = Some(warm_up);
+            }
+            (Some(warm_up), None) => {
+                self.settings.train_plays = state.trained_on;
+                let untaught = warm_up.into_curriculum().untaught(&self.content)?;
+                self.set_up_ladder(untaught)?;
+            }
+            (None, Some(_)) => {
+                return Err(wrong(
+                    "models were about to be trained when it was taken, and none are to be now"
+                        .to_owned(),
+                ));
+            }
+            (None, None) => {}
+        }
+        self.prequential = state.prequential.map(Prequential::restored);
         if let Some(ladder) = &mut self.ladder {
+            let told = self.content.told();
             for recommender in ladder.recommenders() {
                 let name = recommender_part(recommender.name());
-                recommender.restore(part(&name)?)?;
+                recommender.restore(part(&name)?, &told)?;
             }
         }
         if let Some(checkpoints) = &mut self.checkpoints {

@@ -68,6 +68,19 @@ impl Content {
         self.from(0).collect()
     }
 
+    /// What the recommenders have been told: the tracks that were admitted, with the content that
+    /// they were admitted with.
+    pub(super) fn told(&self) -> Vec<Admitted<'_>> {
+        let told = self.from(0).take(self.admitted);
+        told.map(|track| Admitted {
+            content: track
+                .content
+                .filter(|_| !self.enriched.contains(&track.track)),
+            ..track
+        })
+        .collect()
+    }
+
     /// A track's content.
     pub fn track(&self, track: TrackId) -> Option<&TrackContent> {
         self.tracks.get(track.row())

@@ -76,6 +76,16 @@ pub trait Curriculum: Send {
         log: &TrainingLog,
         content: &Content,
     ) -> Result<Vec<Box<dyn Recommender>>, RecommendError>;
+
+    /// The recommenders that [`Curriculum::teach`] makes, by the same names and in the same order,
+    /// untaught: each takes up what a checkpoint kept of it.
+    ///
+    /// # Errors
+    /// See [`RecommendError`].
+    fn untaught(
+        self: Box<Self>,
+        content: &Content,
+    ) -> Result<Vec<Box<dyn Recommender>>, RecommendError>;
 }
 
 /// Is told how the stream goes: draws bars, fills histograms. Changes nothing.

@@ -75,6 +75,11 @@ impl Curriculum for Counting {
         rules.train(log);
         Ok(vec![Box::new(rules), Box::new(PersonalMostPop::new())])
     }
+
+    fn untaught(self: Box<Self>, _: &Content) -> Result<Vec<Box<dyn Recommender>>, RecommendError> {
+        let rules = SequentialRules::new(100, 1.0);
+        Ok(vec![Box::new(rules), Box::new(PersonalMostPop::new())])
+    }
 }
 
 /// Three listeners who go round their own ten songs; one play in a hundred is said twice, one record

@@ -1,6 +1,7 @@
 //! The first part of a log, gathered for the curriculum.
 
-use hashbrown::HashMap;
+use std::collections::BTreeMap;
+
 use segue_listen::{EventTime, Ratio, TrackId, UserId};
 
 use super::Curriculum;
@@ -10,15 +11,32 @@ use crate::training::TrainingLog;
 
 pub(super) struct WarmUp {
     curriculum: Box<dyn Curriculum>,
-    plays: HashMap<UserId, Vec<ContextPlay>>,
+    plays: Gathered,
 }
+
+/// Every listener's plays so far, in the order of event time: what a checkpoint keeps of it.
+pub(super) type Gathered = BTreeMap<UserId, Vec<ContextPlay>>;
 
 impl WarmUp {
     pub(super) fn new(curriculum: Box<dyn Curriculum>) -> Self {
         Self {
             curriculum,
-            plays: HashMap::new(),
+            plays: Gathered::new(),
         }
+    }
+
+    pub(super) const fn gathered(&self) -> &Gathered {
+        &self.plays
+    }
+
+    /// Goes on gathering behind what a checkpoint kept.
+    pub(super) fn go_on(&mut self, gathered: Gathered) {
+        self.plays = gathered;
+    }
+
+    /// The time of gathering is over, in a run before this one.
+    pub(super) fn into_curriculum(self) -> Box<dyn Curriculum> {
+        self.curriculum
     }
 
     pub(super) fn take(&mut self, event: &PlayEvent) {

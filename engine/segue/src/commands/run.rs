@@ -19,6 +19,7 @@ use segue_recommend::recommender::Recommender;
 use segue_recommend::rules::SequentialRules;
 use segue_recommend::stage::{Checkpointing, Restored, RunSummary};
 
+use crate::answering::{answering, standstill};
 use crate::config::Config;
 use crate::http::{self, Phase};
 use crate::keying;
@@ -211,7 +212,7 @@ impl Run {
             watcher: Box::new(watcher),
             clock,
             stop,
-            ..counting(config, sources, sink)
+            ..answering(config, sources, sink)?
         })
     }
 
@@ -250,7 +251,7 @@ impl Run {
                 fixed: recovery::fixed(config),
             }),
             restored: Some(restored),
-            ..counting(config, sources, Box::new(recovery::Written))
+            ..answering(config, sources, Box::new(recovery::Written))?
         })?;
         Ok(())
     }
@@ -341,7 +342,9 @@ impl Run {
             None => Guarantee::Idempotent,
             Some(_) => Guarantee::Transactional {
                 id: format!("segue-{}", kafka.group),
-                open_for: (4 * config.checkpoint.every).max(LEAST_TRANSACTION),
+                open_for: (4 * config.checkpoint.every)
+                    .max(LEAST_TRANSACTION)
+                    .max(standstill(config)),
             },
         };
         let sink = KafkaSink::open(kafka, &guarantee, Some(topic))?;

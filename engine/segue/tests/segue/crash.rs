@@ -38,7 +38,7 @@ fn kills() -> usize {
 }
 
 /// The program, as it is started after each kill.
-fn program(config: &Path, backend: &str, until: Option<&str>) -> Child {
+pub fn program(config: &Path, backend: &str, until: Option<&str>) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_segue"));
     command.arg("--config").arg(config);
     command.args(["run", "--on", backend]).args(until);
@@ -88,7 +88,7 @@ fn killed_and_finished(
 }
 
 /// Flips a bit in the newest checkpoint: the one before it has to do.
-fn damage_newest(folder: &Path) {
+pub fn damage_newest(folder: &Path) {
     let entries = std::fs::read_dir(folder)
         .unwrap()
         .map(|e| e.unwrap().path());

@@ -7,6 +7,7 @@
 //! - `demo`: the demo on a small simulated log, with the real weights.
 //! - `ends`: a run that is stopped has worked off what it read; one that fails ends as a whole.
 //! - `keys`: a topic keyed otherwise is noticed, and mended.
+//! - `models`: a run that the language model answers is restored as what it was, from its training on.
 //! - `refusals`: what people get wrong, and what they are told.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
@@ -15,6 +16,7 @@ mod crash;
 mod demo;
 mod ends;
 mod keys;
+mod models;
 mod refusals;
 mod rig;
 mod same_answer;

@@ -1,0 +1,78 @@
+//! Who answers in `segue run`: what needs no training, or models that are taught on the first part of
+//! the stream.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use segue_flow::{Sink, Source};
+
+use crate::commands::run::counting;
+use crate::config::Config;
+use crate::pipeline::Pipeline;
+
+/// As long as a broker lets a transaction stay open, if nobody has told it otherwise
+/// (`transaction.max.timeout.ms`).
+const LONGEST_TRANSACTION: Duration = Duration::from_secs(900);
+
+/// How long a run may stand still: while its models are taught.
+pub const fn standstill(config: &Config) -> Duration {
+    match config.recommend.train_plays {
+        0 => Duration::ZERO,
+        _ => LONGEST_TRANSACTION,
+    }
+}
+
+/// A run as the configuration has it; without checkpoints, and with nobody watching or stopping it.
+///
+/// # Errors
+/// Weights that are missing or torn, settings that make no sense.
+pub fn answering(
+    config: &Config,
+    sources: Vec<Box<dyn Source>>,
+    sink: Box<dyn Sink>,
+) -> Result<Pipeline> {
+    let counting = counting(config, sources, sink);
+    match config.recommend.train_plays {
+        0 => Ok(counting),
+        _ => taught(config, counting),
+    }
+}
+
+#[cfg(feature = "torch")]
+fn taught(config: &Config, counting: Pipeline) -> Result<Pipeline> {
+    use crate::models::{self, Models};
+
+    let models = Models::load(config)?;
+    tracing::info!(
+        train_plays = config.recommend.train_plays,
+        "device: {}",
+        models.reason()
+    );
+    let (encoder, batch) = models.encoder(config)?;
+    // The company that a text is encoded in changes the last bits of its vector, and who is in it
+    // depends on the clock.
+    let batch = if config.recommend.exact { 1 } else { batch };
+    let curriculum =
+        models.curriculum(config, counting.clock.clone(), std::sync::Arc::default())?;
+    Ok(Pipeline {
+        stage: segue_recommend::stage::StageSettings {
+            train_plays: config.recommend.train_plays,
+            unmeasured: models::unmeasured(),
+            compare: models::comparisons(),
+            ..counting.stage
+        },
+        recommenders: Vec::new(),
+        curriculum: Some(curriculum),
+        encoder: Some((encoder, batch)),
+        ..counting
+    })
+}
+
+#[cfg(not(feature = "torch"))]
+fn taught(config: &Config, _: Pipeline) -> Result<Pipeline> {
+    anyhow::bail!(
+        "recommend.train_plays = {}: this build has no models; set it to 0, or build with the feature \
+         torch",
+        config.recommend.train_plays
+    )
+}
