@@ -1,7 +1,7 @@
 //! Reads one partition: one consumer per lane, assigned and never subscribed, so that a lane's
 //! position is the lane's own. Records are visited in librdkafka's buffer.
 
-use std::ffi::c_void;
+use std::ffi::{CString, c_void};
 use std::time::Duration;
 
 use rdkafka::bindings;
@@ -189,6 +189,27 @@ impl KafkaSource {
         Ok(Some(Readiness::Idle))
     }
 
+    /// What librdkafka remembers; it does not ask.
+    #[allow(unsafe_code)]
+    fn known_end(&self) -> Option<u64> {
+        let topic = CString::new(self.topic.as_str()).ok()?;
+        let (mut low, mut high) = (-1, -1);
+        // SAFETY: the client outlives the call, the name ends in a zero byte, and librdkafka only
+        // writes the two numbers.
+        let error = unsafe {
+            bindings::rd_kafka_get_watermark_offsets(
+                self.asker.consumer.client().native_ptr(),
+                topic.as_ptr(),
+                self.partition.cast_signed(),
+                &raw mut low,
+                &raw mut high,
+            )
+        };
+        let found = error == bindings::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+        // A negative one is not known yet.
+        u64::try_from(high).ok().filter(|_| found)
+    }
+
     fn outside(&self, offset: u64, first: u64, end: u64) -> KafkaError {
         KafkaError::OutOfRange {
             offset,
@@ -206,6 +227,13 @@ impl Source for KafkaSource {
 
     fn position(&self) -> Offset {
         Offset(self.position)
+    }
+
+    /// As the last answer to a fetch had it; where the last thing written is the end of a
+    /// transaction, one or two past the last record.
+    fn end(&mut self) -> Option<Offset> {
+        self.known_end()
+            .map(|end| Offset(end.min(self.stop.unwrap_or(u64::MAX))))
     }
 
     fn seek(&mut self, to: Offset) -> Result<(), SourceError> {

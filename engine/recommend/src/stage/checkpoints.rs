@@ -328,7 +328,7 @@ impl RecommendStage {
         self.tally = state.tally;
         self.prequential = state.prequential.map(Prequential::restored);
         self.predictions = state.predictions;
-        self.newcomers.0 = self.content.unanswered();
+        self.newcomers = self.content.unanswered();
         if let Some(ladder) = &mut self.ladder {
             for recommender in ladder.recommenders() {
                 let name = recommender_part(recommender.name());

@@ -439,6 +439,7 @@ pub fn counting(config: &Config, sources: Vec<Box<dyn Source>>, sink: Box<dyn Si
         sessions: config.session_rules(),
         format: config.stream.format,
         stage: config.stage(),
+        queues: config.queues,
         recommenders: counting_recommenders(),
         curriculum: None,
         encoder: None,
