@@ -9,7 +9,7 @@ use segue_flow::clock::MachineClock;
 use segue_flow::epoch::{Epoch, LaneId, Offset};
 use segue_flow::lane::{Aside, AsideReason, Batch, Lane, LaneSettings, LaneState};
 use segue_flow::memory::{Line, ScriptedSource, memory_topic};
-use segue_flow::queue::{WhenFull, queue};
+use segue_flow::queue::{QueueSettings, WhenFull, queue};
 use segue_flow::{OutRecord, Sink, Source};
 use segue_listen::wire::Format;
 use segue_listen::{SessionGap, Span};
@@ -49,7 +49,11 @@ fn json(field: &str, value: &str) -> Vec<u8> {
 /// All that a lane hands over.
 fn run(source: impl Source) -> Vec<Batch<Update>> {
     let clock = Arc::new(MachineClock::start());
-    let (inlet, outlet) = queue("lane", 10_000, WhenFull::Block, clock.clone());
+    let holds = QueueSettings {
+        capacity: 10_000,
+        when_full: WhenFull::Block,
+    };
+    let (inlet, outlet) = queue("lane", holds, clock.clone());
     let stage = ListeningStage::new(SessionSettings {
         gap: SessionGap::default(),
         lateness: Span::from_minutes(60),

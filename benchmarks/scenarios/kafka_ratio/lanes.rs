@@ -12,7 +12,7 @@ use segue_flow::barrier::{BarrierCall, LAST};
 use segue_flow::checkpoint::{CheckpointSettings, CheckpointStore, ManifestBody, Position};
 use segue_flow::clock::{MachineClock, WallClock};
 use segue_flow::lane::{Batch, Lane, LaneSettings};
-use segue_flow::queue::{Outlet, Received, WhenFull, queue};
+use segue_flow::queue::{Outlet, QueueSettings, Received, WhenFull, queue};
 use segue_flow::{Epoch, LaneId, Offset, OffsetRange, OutRecord, Sink};
 use segue_kafka::{Guarantee, KafkaSink, KafkaSource, Until};
 use segue_listen::SessionGap;
@@ -21,7 +21,10 @@ use segue_sessions::{ListenDecoder, ListeningStage, SessionSettings, Update};
 use super::{SESSIONS, Topic};
 
 /// Batches in flight, as in a run.
-const QUEUE: usize = 16;
+const QUEUE: QueueSettings = QueueSettings {
+    capacity: 16,
+    when_full: WhenFull::Block,
+};
 const IDLE: Duration = Duration::from_millis(100);
 const EVERY: Duration = Duration::from_secs(1);
 /// How long a transaction may stay open.
@@ -62,7 +65,7 @@ fn through(
     mut committer: Option<Committer<'_>>,
 ) -> anyhow::Result<(Duration, Seen)> {
     let clock = Arc::new(MachineClock::start());
-    let (inlet, outlet) = queue("lanes", QUEUE, WhenFull::Block, clock.clone());
+    let (inlet, outlet) = queue("lanes", QUEUE, clock.clone());
     let settings = LaneSettings::default();
     let sessions = SessionSettings {
         gap: SessionGap::default(),

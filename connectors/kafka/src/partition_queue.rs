@@ -89,6 +89,29 @@ impl Drop for PartitionQueue {
     }
 }
 
+/// The end of a partition as the last answer to a fetch had it: librdkafka is not made to ask. `None`
+/// if there was no answer yet.
+pub fn known_end<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: u32,
+) -> Option<u64> {
+    let topic = CString::new(topic).ok()?;
+    let (mut low, mut high) = (-1, -1);
+    // SAFETY: the client outlives the call, the name ends in a zero byte, and librdkafka only writes
+    // the two numbers.
+    let error = unsafe {
+        bindings::rd_kafka_get_watermark_offsets(
+            consumer.client().native_ptr(),
+            topic.as_ptr(),
+            partition.cast_signed(),
+            &raw mut low,
+            &raw mut high,
+        )
+    };
+    u64::try_from(high).ok().filter(|_| !error.is_error())
+}
+
 /// Messages taken together, each valid until the next one is asked for.
 pub struct Run<'q> {
     messages: &'q mut Vec<*mut bindings::rd_kafka_message_t>,

@@ -8,6 +8,8 @@ use rdkafka::consumer::{CommitMode, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use segue_flow::clock::{MachineClock, WallClock};
+use segue_flow::names::{self, Name};
 use segue_flow::{Epoch, OffsetRange, OutRecord, Sink, SinkError};
 
 use crate::client::{self, Asker};
@@ -18,6 +20,9 @@ use crate::topics;
 
 /// How long to serve delivery reports while the producer's queue is full, at a time.
 const WHEN_FULL: Duration = Duration::from_millis(5);
+
+/// The client's own queue of records to be sent, in the metrics.
+const QUEUE: &str = "kafka-producer";
 
 /// After so many records, what delivery reports there are get served.
 const SERVE_EVERY: u32 = 256;
@@ -170,13 +175,20 @@ impl KafkaSink {
             };
             message.headers = Some(record.headers.iter().fold(headers, add));
         }
+        let mut waits: Option<MachineClock> = None;
         loop {
             let full = match self.producer.send(message) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    if let Some(since) = waits {
+                        names::observe_for(Name::QueueBlocked, "queue", QUEUE, since.now());
+                    }
+                    return Ok(());
+                }
                 Err((ClientError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => back,
                 Err((error, _)) => return Err(self.sort(&error, record.topic)),
             };
             message = full;
+            waits.get_or_insert_with(MachineClock::start);
             self.producer.poll(WHEN_FULL);
             self.check_deliveries()?;
         }
@@ -309,6 +321,8 @@ impl Sink for KafkaSink {
         if self.unserved >= SERVE_EVERY {
             self.unserved = 0;
             self.producer.poll(Duration::ZERO);
+            let depth = self.producer.in_flight_count();
+            names::gauge_for(Name::QueueDepth, "queue", QUEUE, f64::from(depth));
         }
         Ok(())
     }

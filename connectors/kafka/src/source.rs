@@ -12,7 +12,7 @@ use segue_listen::EventTime;
 
 use crate::client::{self, Asker};
 use crate::error::KafkaError;
-use crate::partition_queue::PartitionQueue;
+use crate::partition_queue::{self, PartitionQueue};
 use crate::settings::Settings;
 
 /// Records visited in one call at most, so that a lane comes to its barriers.
@@ -211,6 +211,13 @@ impl Source for KafkaSource {
 
     fn position(&self) -> Offset {
         Offset(self.position)
+    }
+
+    /// As the last answer to a fetch had it; where the last thing written is the end of a
+    /// transaction, one or two past the last record.
+    fn end(&mut self) -> Option<Offset> {
+        partition_queue::known_end(&self.asker.consumer, &self.topic, self.partition)
+            .map(|end| Offset(end.min(self.stop.unwrap_or(u64::MAX))))
     }
 
     fn seek(&mut self, to: Offset) -> Result<(), SourceError> {

@@ -157,6 +157,16 @@ impl Source for LogSource {
         Offset(self.position)
     }
 
+    fn end(&mut self) -> Option<Offset> {
+        // A reader that is behind has no reason of its own to look at what others have committed.
+        self.log.look().ok()?;
+        let end = self
+            .log
+            .wait(&self.topic, self.partition, 0, false, Duration::ZERO);
+        let known = end.ok()?.0.offset;
+        Some(Offset(self.stop.map_or(known, |stop| stop.min(known))))
+    }
+
     fn seek(&mut self, to: Offset) -> Result<(), SourceError> {
         let (end, _) = self.log.wait(
             &self.topic,

@@ -1,7 +1,7 @@
 //! Unseen tracks, encoded in micro-batches on a thread of their own, off the hot path.
 //!
-//! Tracks come in by a queue that coalesces, so whoever announces them never waits; vectors go out
-//! the same way. A batch that fails is tried once more, then track by track, so that a bad file
+//! Tracks come in by a bounded queue and vectors go out by another; whoever announces tracks keeps
+//! those for which there is no room yet. A batch that fails is tried once more, then track by track, so that a bad file
 //! spoils its own row only.
 
 use segue_flow::Remedy;
@@ -36,12 +36,6 @@ impl Encoded {
     /// Whether it accounts for none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-}
-
-impl Coalesce for Arrivals {
-    fn coalesce(&mut self, mut newer: Self) {
-        self.0.append(&mut newer.0);
     }
 }
 

@@ -22,11 +22,14 @@ use crate::source::{RawRecord, Readiness, Source, SourceError};
 use crate::stage::{Kept, Stage, StageError};
 
 mod batch;
+mod gauges;
 mod settings;
 mod state;
 
 pub use batch::{Aside, AsideReason, Batch, Counts};
 pub use settings::{AtEnd, LaneSettings};
+
+use gauges::Gauges;
 
 /// How long a lane waits before it first asks again a source that could not be reached, and at most.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -142,6 +145,7 @@ struct Work<D, G: Stage> {
     /// The offset after the last record seen.
     position: Offset,
     counts: Counts,
+    gauges: Gauges,
     failed: Option<StageError>,
 }
 
@@ -174,6 +178,7 @@ where
             seen: None,
             position: source.position(),
             counts: Counts::default(),
+            gauges: Gauges::of(id),
             failed: None,
         };
         Self {
@@ -223,7 +228,9 @@ where
         if matches!(read, Ok(Readiness::Ended)) && work.settings.at_end == AtEnd::Close {
             work.end();
         }
-        connected &= work.hand_over(id, inlet, read_at.unwrap_or_else(|| wall.now()));
+        let now = wall.now();
+        connected &= work.hand_over(id, inlet, read_at.unwrap_or(now));
+        work.gauges.tell_lag(work.position, &mut self.source, now);
         if let Some(error) = work.failed.take() {
             return Err(LaneError::Stage { lane: id, error });
         }
@@ -445,7 +452,8 @@ where
                 None,
             );
         };
-        self.tell();
+        self.gauges
+            .tell(self.counts, &self.clock, self.released.watermark());
         self.send(OffsetRange { lane, from, to }, inlet, read_at, None)
     }
 
@@ -468,17 +476,6 @@ where
                 barrier,
             })
             .is_ok()
-    }
-
-    fn tell(&self) {
-        let counts = self.counts;
-        names::count(Name::RecordsRead, counts.read);
-        names::count(Name::LatePlays, counts.late);
-        names::count(Name::TooLatePlays, counts.too_late);
-        names::count(Name::DeadLetters, counts.dead);
-        if let Some(mark) = self.clock.watermark() {
-            names::gauge(Name::WatermarkMillis, mark.time().millis() as f64);
-        }
     }
 }
 

@@ -39,4 +39,4 @@ pub use epoch::{Epoch, LaneId, Offset, OffsetRange};
 pub use remedy::Remedy;
 pub use sink::{OutRecord, Sink, SinkError};
 pub use source::{ContentType, RawRecord, Readiness, Replay, Source, SourceError};
-pub use stage::{Stage, StageError};
+pub use stage::{Asks, Stage, StageError};

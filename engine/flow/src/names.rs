@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::epoch::LaneId;
+
 macro_rules! names {
     ($($(#[doc = $help:literal])+ $variant:ident = $name:literal, $kind:ident;)+) => {
         /// A metric. Counters end in `_total`, durations are histograms in seconds.
@@ -76,16 +78,31 @@ names! {
     QueueOut = "segue_queue_out_total", Counter;
     /// Time a sender was blocked by a full queue, in seconds (label `queue`).
     QueueBlocked = "segue_queue_blocked_seconds", Histogram;
+    /// Batches in a queue (label `queue`; kafka-producer: records); what comes and goes between two looks is in the counters.
+    QueueDepth = "segue_queue_depth", Gauge;
+    /// Batches that a queue holds at most (label `queue`).
+    QueueCapacity = "segue_queue_capacity", Gauge;
     /// From reading a play to the prediction that follows it, in seconds.
     EventToPrediction = "segue_event_to_prediction_seconds", Histogram;
     /// Predictions made (label `recommender`).
     Predictions = "segue_predictions_total", Counter;
+    /// Predictions that a newer play of the listener made stale before they were made.
+    PredictionsCoalesced = "segue_predictions_coalesced_total", Counter;
+    /// Plays that were learnt from and not measured, for want of time.
+    PlaysNotMeasured = "segue_plays_not_measured_total", Counter;
     /// Rounds of measuring, learning and answering.
     Rounds = "segue_rounds_total", Counter;
     /// Epochs committed.
     Epochs = "segue_epochs_total", Counter;
     /// How far event time has come, in ms since 1970 (label `lane`).
     WatermarkMillis = "segue_watermark_milliseconds", Gauge;
+    /// From the watermark up to which sessions were settled to the newest play seen, in seconds of
+    /// event time (label `lane`).
+    WatermarkDelay = "segue_watermark_delay_seconds", Gauge;
+    /// From the newest play seen to now, by the machine's time of day: for live feeds (label `lane`).
+    EventTimeDelay = "segue_event_time_delay_seconds", Gauge;
+    /// Records from a lane's position to the end of its partition (label `lane`).
+    Lag = "segue_lag_records", Gauge;
     /// Age of the newest checkpoint, in seconds.
     CheckpointAge = "segue_checkpoint_age_seconds", Gauge;
     /// Size of the newest checkpoint, in bytes.
@@ -111,6 +128,16 @@ pub fn count_for(name: Name, label: &'static str, value: &'static str, by: u64) 
 /// Sets a gauge.
 pub fn gauge(name: Name, value: f64) {
     metrics::gauge!(name.as_str()).set(value);
+}
+
+/// Sets a gauge with one label.
+pub fn gauge_for(name: Name, label: &'static str, value: &'static str, to: f64) {
+    metrics::gauge!(name.as_str(), label => value).set(to);
+}
+
+/// A lane's gauge, to be set often: its label is made once.
+pub fn gauge_of_lane(name: Name, lane: LaneId) -> metrics::Gauge {
+    metrics::gauge!(name.as_str(), "lane" => lane.0.to_string())
 }
 
 /// Notes a duration.

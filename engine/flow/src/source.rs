@@ -141,6 +141,12 @@ pub trait Source: Send {
     /// stands that has not read anything yet.
     fn position(&self) -> Offset;
 
+    /// The offset after the last record that is there to be read, as far as the source can tell
+    /// without waiting: for metrics. `None` where it cannot.
+    fn end(&mut self) -> Option<Offset> {
+        None
+    }
+
     /// Makes `to` the next offset that is read.
     ///
     /// # Errors
@@ -167,6 +173,10 @@ impl<S: Source + ?Sized> Source for Box<S> {
 
     fn position(&self) -> Offset {
         (**self).position()
+    }
+
+    fn end(&mut self) -> Option<Offset> {
+        (**self).end()
     }
 
     fn seek(&mut self, to: Offset) -> Result<(), SourceError> {

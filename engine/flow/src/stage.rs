@@ -23,12 +23,22 @@ pub struct StageError {
 pub trait Kept: Serialize + DeserializeOwned {}
 impl<T: Serialize + DeserializeOwned> Kept for T {}
 
+/// A result after which somebody may be waiting for an answer.
+pub trait Asks {
+    /// Who is to be answered after it, in the lane's own numbers.
+    fn asks_for(&self) -> Option<u32>;
+
+    /// A later result asks for the same: this one need not be answered any more. What it says still
+    /// counts.
+    fn answered_later(&mut self);
+}
+
 /// State with one owner. Batches go in and come out; time moves only through `advance`.
 pub trait Stage: Send {
     /// What it takes.
     type In: Kept + Clone;
     /// What it gives.
-    type Out;
+    type Out: Asks;
     /// Its state in a checkpoint.
     type Snapshot: Kept;
 

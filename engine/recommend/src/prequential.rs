@@ -35,6 +35,9 @@ impl Default for PrequentialSettings {
     }
 }
 
+/// Windows that are kept, the newest: a run has no end, and memory has.
+const MOST_WINDOWS: usize = 4_096;
+
 /// Why an evaluation could not be set up or go on.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum PrequentialError {
@@ -80,7 +83,7 @@ pub struct Prequential {
     faded: Faded,
     open: OpenWindow,
     /// Per column.
-    /// By column. Not in a checkpoint, since they grow without end: a restarted run begins this list
+    /// By column. Not in a checkpoint, since they are many: a restarted run begins this list
     /// anew, and its totals go on.
     #[serde(skip)]
     closed: Vec<Vec<Window>>,
@@ -284,6 +287,9 @@ impl Prequential {
         for (place, &column) in self.columns.iter().enumerate() {
             let window = self.open.report(column, self.faded_of(column), true);
             if let Some(closed) = self.closed.get_mut(place) {
+                if closed.len() >= MOST_WINDOWS {
+                    closed.remove(0);
+                }
                 closed.push(window);
             }
         }

@@ -18,6 +18,7 @@ mod addresses;
 mod checkpoints;
 mod content;
 mod intake;
+mod measuring;
 mod merge;
 mod parts;
 mod records;
@@ -25,9 +26,9 @@ mod round;
 mod tally;
 mod warm_up;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use segue_catalog::newcomers::Arrivals;
 use segue_flow::lane::{AsideReason, Batch};
 use segue_flow::names::{self, Name};
 use segue_flow::{Epoch, LaneId, OffsetRange};
@@ -51,6 +52,7 @@ pub use tally::{RATIO_BINS, RatioCounts, StreamTally};
 
 use addresses::Addresses;
 use checkpoints::Checkpoints;
+use measuring::Measuring;
 use merge::Merge;
 
 /// The stage.
@@ -62,8 +64,8 @@ pub struct RecommendStage {
     addresses: Addresses,
     listeners: Listeners,
     content: Content,
-    /// Tracks to be encoded that were not handed over yet.
-    newcomers: Arrivals,
+    /// Tracks to be encoded that were not handed over yet: the encoder may take its time.
+    newcomers: VecDeque<TrackId>,
     warm_up: Option<warm_up::WarmUp>,
     /// Without recommenders there is none: nothing is measured, nothing answered.
     ladder: Option<Ladder>,
@@ -77,6 +79,9 @@ pub struct RecommendStage {
     taught_at: Duration,
     inputs: Vec<OffsetRange>,
     prequential: Option<Prequential>,
+    measuring: Measuring,
+    /// How much of its time a round may take.
+    share: f64,
     /// The round of learning that is open: parameters change when it closes.
     round: Epoch,
     /// What the sink commits together: one round, or with checkpoints what lies between two of them.
@@ -87,6 +92,10 @@ pub struct RecommendStage {
     predictions: u64,
     losses: Vec<(String, u64, f32)>,
 }
+
+/// What is left of a round's time where the queue before the stage is full: what is cheap is answered
+/// and measured all the same.
+const LEAST_SHARE: f64 = 1.0 / 16.0;
 
 /// Whom to answer, after which play.
 #[derive(Serialize, Deserialize)]
@@ -111,7 +120,7 @@ impl RecommendStage {
             addresses: Addresses::new(parts.directory.clone()),
             listeners: Listeners::new(),
             content: Content::new(dimensions),
-            newcomers: Arrivals::default(),
+            newcomers: VecDeque::new(),
             warm_up: parts.curriculum.take().map(warm_up::WarmUp::new),
             ladder: None,
             chunk: Chunk::new(),
@@ -121,6 +130,8 @@ impl RecommendStage {
             taught_at: Duration::ZERO,
             inputs: Vec::new(),
             prequential: None,
+            measuring: Measuring::new(settings.measure_within.filter(|_| !settings.exact)),
+            share: 1.0,
             round: Epoch(0),
             epoch: Epoch(0),
             checkpoints: parts.checkpointing.take().map(Checkpoints::new),
@@ -142,6 +153,13 @@ impl RecommendStage {
         }
         stage.parts.sink.begin(stage.epoch)?;
         Ok(stage)
+    }
+
+    /// How full the queue before the stage is, from 0 to 1. The fuller it is, the less time answers
+    /// and measuring may take: cheaper recommenders answer, fewer plays are measured, and the lanes
+    /// go on. Without effect in exact mode.
+    pub fn behind(&mut self, fill: f64) {
+        self.share = (1.0 - fill).clamp(LEAST_SHARE, 1.0);
     }
 
     /// Takes a lane's batch in, closing epochs as they fill.

@@ -20,6 +20,8 @@ use segue_replay::settings::{MergeSettings, ReadSettings};
 use segue_sessions::SessionSettings;
 use serde::{Deserialize, Serialize};
 
+use crate::queues::Queues;
+
 /// The shipped file: every key with its default and what it does.
 pub const SHIPPED: &str = include_str!("../../../config/segue.toml");
 
@@ -35,6 +37,8 @@ pub struct Config {
     pub sessions: Sessions,
     /// How tracks are recommended and recommendations measured.
     pub recommend: Recommend,
+    /// What lies between the threads, and what happens when it is full.
+    pub queues: Queues,
     /// How logs are read.
     pub read: ReadSettings,
     /// How logs are brought into one time order.
@@ -140,6 +144,10 @@ pub struct Recommend {
     /// long as the best one needs. Without effect where `exact` is set.
     #[serde(with = "humantime_serde")]
     pub answer_within: Duration,
+    /// How long the measuring of an epoch may take, about, before only some of its plays are measured;
+    /// 0: every play is, however long that takes. Without effect where `exact` is set.
+    #[serde(with = "humantime_serde")]
+    pub measure_within: Duration,
     /// The share of a log that models are trained on before the evaluation begins, in [0, 1).
     pub train_share: f64,
     /// Plays that `segue run` trains models on, the first ones of the stream; until then nobody is
@@ -159,6 +167,7 @@ impl Default for Recommend {
             exact: false,
             top: 10,
             answer_within: Duration::from_millis(500),
+            measure_within: Duration::from_millis(500),
             train_share: 0.5,
             train_plays: 0,
             prequential: PrequentialSettings::default(),
@@ -210,6 +219,7 @@ impl Config {
         if self.stream.lanes == 0 || self.recommend.epoch == 0 || self.stream.batch == 0 {
             bail!("stream.lanes, stream.batch and recommend.epoch must be at least 1");
         }
+        self.queues.check(self.recommend.exact)?;
         self.merge.check()?;
         self.recall.check()?;
         Ok(())
@@ -257,6 +267,7 @@ impl Config {
             format: self.stream.format,
             prequential: self.recommend.prequential,
             answer_within: Some(self.recommend.answer_within).filter(|limit| !limit.is_zero()),
+            measure_within: Some(self.recommend.measure_within).filter(|limit| !limit.is_zero()),
             unmeasured: Vec::new(),
             compare: Vec::new(),
         }
@@ -338,6 +349,13 @@ mod tests {
         assert!(error("[sessions]\ngap = 7").contains("gap"));
         assert!(error("[recommend]\ntrain_share = 1.5").contains("train_share = 1.5"));
         assert!(error("[stream]\nlanes = 0").contains("stream.lanes"));
+        assert!(error("[queues.vectors]\ncapacity = 0").contains("queues.vectors.capacity"));
+        let coalesces = "[queues.lanes]\nwhen_full = \"coalesce\"\n";
+        let exact = error(&format!("{coalesces}[recommend]\nexact = true"));
+        assert!(exact.contains("queues.lanes.when_full"), "{exact}");
+        std::fs::write(&file, coalesces).unwrap();
+        let lanes = Config::load(Some(&file)).unwrap().queues.lanes;
+        assert_eq!(lanes.capacity, Queues::default().lanes.capacity);
         let missing = folder.path().join("none.toml");
         let error = format!("{:#}", Config::load(Some(&missing)).unwrap_err());
         assert!(

@@ -25,6 +25,7 @@ pub mod keying;
 #[cfg(feature = "torch")]
 pub mod models;
 pub mod pipeline;
+pub mod queues;
 pub mod recovery;
 pub mod report;
 pub mod shutdown;

@@ -19,7 +19,7 @@ use segue_catalog::encoder::Encoder;
 use segue_catalog::newcomers;
 use segue_flow::clock::WallClock;
 use segue_flow::lane::{Batch, Lane, LaneSettings, LaneState};
-use segue_flow::queue::{Outlet, Received, WhenFull, queue};
+use segue_flow::queue::{Outlet, Received, queue};
 use segue_flow::{LaneId, Sink, Source};
 use segue_recommend::recommender::Recommender;
 use segue_recommend::stage::{
@@ -28,10 +28,8 @@ use segue_recommend::stage::{
 };
 use segue_sessions::{ListenDecoder, ListeningStage, SessionSettings, Update};
 
-/// Batches in flight between all lanes and the recommending stage.
-const LANE_QUEUE: usize = 16;
-/// Batches of new tracks in flight to the encoder, and of vectors back.
-const NEWCOMERS_QUEUE: usize = 4;
+use crate::queues::Queues;
+
 /// How long the recommending stage waits for a batch before it answers what is waiting.
 const IDLE: Duration = Duration::from_millis(100);
 
@@ -47,6 +45,8 @@ pub struct Pipeline {
     pub sessions: SessionSettings,
     /// How the recommending stage works.
     pub stage: StageSettings,
+    /// What lies between the threads.
+    pub queues: Queues,
     /// Ranks tracks, if there is no curriculum.
     pub recommenders: Vec<Box<dyn Recommender>>,
     /// Teaches recommenders on the first part of the log.
@@ -83,7 +83,9 @@ pub fn run(mut pipeline: Pipeline) -> Result<RunSummary> {
         in_order: stage.exact,
         ..pipeline.lane
     };
-    let (inlet, outlet) = queue("lanes", LANE_QUEUE, WhenFull::Block, clock.clone());
+    let queues = pipeline.queues;
+    queues.check(stage.exact)?;
+    let (inlet, outlet) = queue("lanes", queues.lanes, clock.clone());
 
     std::thread::scope(|scope| {
         let mut workers = Vec::new();
@@ -113,11 +115,8 @@ pub fn run(mut pipeline: Pipeline) -> Result<RunSummary> {
         let encoder = match pipeline.encoder {
             None => None,
             Some((mut encoder, batch)) => {
-                let coalesce = WhenFull::Coalesce;
-                let (arrivals, arrived) =
-                    queue("newcomers", NEWCOMERS_QUEUE, coalesce, clock.clone());
-                let (mut done, encoded) =
-                    queue("vectors", NEWCOMERS_QUEUE, coalesce, clock.clone());
+                let (arrivals, arrived) = queue("newcomers", queues.newcomers, clock.clone());
+                let (mut done, encoded) = queue("vectors", queues.vectors, clock.clone());
                 let dimensions = encoder.dimensions();
                 std::thread::Builder::new()
                     .name("encoder".to_owned())
@@ -128,6 +127,7 @@ pub fn run(mut pipeline: Pipeline) -> Result<RunSummary> {
                 Some(EncoderLink {
                     arrivals,
                     encoded,
+                    batch,
                     dimensions,
                 })
             }
@@ -201,8 +201,14 @@ fn recommend(
     let mut stage = RecommendStage::new(settings, parts)?;
     loop {
         match outlet.receive(IDLE) {
-            Received::Batch(batch) => stage.take(batch)?,
-            Received::Nothing => stage.idle()?,
+            Received::Batch(batch) => {
+                stage.behind(outlet.fill());
+                stage.take(batch)?;
+            }
+            Received::Nothing => {
+                stage.behind(0.0);
+                stage.idle()?;
+            }
             Received::Over => return Ok(stage.finish()?),
         }
     }

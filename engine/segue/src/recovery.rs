@@ -190,6 +190,10 @@ impl Source for Until {
         self.source.position().min(self.end)
     }
 
+    fn end(&mut self) -> Option<Offset> {
+        Some(self.end)
+    }
+
     fn seek(&mut self, to: Offset) -> Result<(), SourceError> {
         self.source.seek(to)
     }

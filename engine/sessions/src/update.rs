@@ -5,6 +5,7 @@
 //! that hold for all of them.
 
 use segue_catalog::content::TrackContent;
+use segue_flow::Asks;
 use segue_listen::completion::Part;
 use segue_listen::session::{Placement, Session};
 use segue_listen::{EventTime, Span, TrackId};
@@ -47,6 +48,21 @@ pub enum Update {
     },
 }
 
+impl Asks for Update {
+    fn asks_for(&self) -> Option<u32> {
+        match self {
+            Self::Play(play) if play.newest => Some(play.slot),
+            _ => None,
+        }
+    }
+
+    fn answered_later(&mut self) {
+        if let Self::Play(play) = self {
+            play.newest = false;
+        }
+    }
+}
+
 /// One play and what it did.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct PlayUpdate {
@@ -62,8 +78,8 @@ pub struct PlayUpdate {
     pub placement: Placement,
     /// The session it is in, as far as it goes.
     pub session: Session,
-    /// Whether it is the listener's newest play. One that came out of order is counted and corrects
-    /// what it must, but nobody is asked to have predicted it.
+    /// Whether the listener is to be answered after it: it is their newest play as far as is known.
+    /// One that came out of order is counted and corrects what it must.
     pub newest: bool,
     /// The play before it in the same session, which is over now.
     pub previous: Option<Settled>,

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use segue_flow::clock::{MachineClock, WallClock};
 use segue_flow::partition::partition_of;
 use segue_flow::{Epoch, Offset, OutRecord, Readiness, Sink, SinkError, Source, SourceError};
 use segue_listen::EventTime;
@@ -155,7 +156,20 @@ fn a_follower_waits_and_then_sees(connector: &dyn Connector) {
             numbers(&seen),
             (batch * 10..batch * 10 + 10).collect::<Vec<_>>()
         );
+        // Between two transactions stand marks, which nobody reads.
+        let (position, end) = (source.position().0, source.end().unwrap().0);
+        assert!((position..=position + 2).contains(&end), "{position} {end}");
     }
+    let read = source.position();
+    write_numbers(sink.as_mut(), topic, 30..40);
+    // A client that fetches ahead learns of it by itself.
+    for _ in 0..50 {
+        if source.end().unwrap().0 >= read.0 + 10 {
+            return;
+        }
+        MachineClock::start().sleep(PATIENCE / 10);
+    }
+    panic!("an end of {:?}, ten records behind {read:?}", source.end());
 }
 
 fn a_key_has_one_partition_and_it_is_kafkas(connector: &dyn Connector) {

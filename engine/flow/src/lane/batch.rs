@@ -1,5 +1,6 @@
 //! What a lane hands over.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use segue_listen::Watermark;
@@ -7,6 +8,7 @@ use segue_listen::Watermark;
 use crate::barrier::Barrier;
 use crate::epoch::{Offset, OffsetRange};
 use crate::queue::Coalesce;
+use crate::stage::Asks;
 
 /// Why a record was put aside.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,14 +55,32 @@ pub struct Batch<T> {
     pub barrier: Option<Barrier>,
 }
 
-impl<T> Coalesce for Batch<T> {
+impl<T: Asks> Coalesce for Batch<T> {
     fn coalesce(&mut self, mut newer: Self) {
         self.covers.to = newer.covers.to;
         self.watermark = newer.watermark.or(self.watermark);
         self.outputs.append(&mut newer.outputs);
         self.aside.append(&mut newer.aside);
         self.counts.add(newer.counts);
-        self.barrier = newer.barrier.or(self.barrier.take());
+        self.barrier = newer.barrier;
+    }
+
+    /// A lane's state is that after the results before it.
+    fn takes_more(&self) -> bool {
+        self.barrier.is_none()
+    }
+
+    /// Only the newest result of each asker is answered; all of them stay.
+    fn settle(&mut self) {
+        let mut answered = HashSet::new();
+        for output in self.outputs.iter_mut().rev() {
+            if let Some(asker) = output.asks_for()
+                && !answered.insert(asker)
+            {
+                output.answered_later();
+                self.counts.answered_later += 1;
+            }
+        }
     }
 }
 
@@ -79,6 +99,8 @@ pub struct Counts {
     pub dead: u64,
     /// Heartbeats.
     pub heartbeats: u64,
+    /// Results that a later one of the same asker in the same batch is answered for.
+    pub answered_later: u64,
 }
 
 impl Counts {
@@ -90,5 +112,6 @@ impl Counts {
         self.too_late += other.too_late;
         self.dead += other.dead;
         self.heartbeats += other.heartbeats;
+        self.answered_later += other.answered_later;
     }
 }

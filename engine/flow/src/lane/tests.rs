@@ -6,7 +6,7 @@ use super::*;
 use crate::clock::MachineClock;
 use crate::epoch::Epoch;
 use crate::memory::{Line, ScriptedSource};
-use crate::queue::{WhenFull, queue};
+use crate::queue::{QueueSettings, WhenFull, queue};
 
 /// Values are seconds in decimal; `h…` a heartbeat; anything else is malformed.
 struct Seconds;
@@ -37,6 +37,23 @@ impl Decode for Seconds {
     fn restore(&mut self, seven: u32) -> Result<(), StageError> {
         assert_eq!(seven, 7);
         Ok(())
+    }
+}
+
+/// Whoever asks is the number's hundreds.
+impl crate::stage::Asks for i64 {
+    fn asks_for(&self) -> Option<u32> {
+        u32::try_from(*self / 100).ok().filter(|asker| *asker > 0)
+    }
+    fn answered_later(&mut self) {
+        *self = -*self;
+    }
+}
+
+const fn holds(capacity: usize) -> QueueSettings {
+    QueueSettings {
+        capacity,
+        when_full: WhenFull::Block,
     }
 }
 
@@ -71,7 +88,7 @@ fn run(script: Vec<Line>, batch: usize) -> (Vec<i64>, Vec<Aside>, OffsetRange) {
 
 fn run_as(script: Vec<Line>, batch: usize, in_order: bool) -> (Vec<i64>, Vec<Aside>, OffsetRange) {
     let wall = Arc::new(MachineClock::start());
-    let (inlet, outlet) = queue("test", 1_000, WhenFull::Block, wall.clone());
+    let (inlet, outlet) = queue("test", holds(1_000), wall.clone());
     let settings = LaneSettings {
         disorder: Span::from_seconds(10),
         lateness: Span::from_seconds(60),
@@ -167,7 +184,7 @@ fn a_lane_that_keeps_order_does_not_see_the_order_of_arrival() {
 #[test]
 fn a_source_out_of_reach_is_named_and_tried_again() {
     let wall = Arc::new(MachineClock::start());
-    let (inlet, outlet) = queue("test", 10, WhenFull::Block, wall.clone());
+    let (inlet, outlet) = queue("test", holds(10), wall.clone());
     let source = ScriptedSource::new(vec![record("1"), Line::Crash, record("2")]);
     let settings = LaneSettings::default();
     let mut lane = Lane::new(LaneId(7), source, Seconds, Echo, inlet, settings);
@@ -187,7 +204,7 @@ fn a_source_out_of_reach_is_named_and_tried_again() {
 #[test]
 fn a_receiver_that_goes_is_how_shutdown_looks() {
     let wall = Arc::new(MachineClock::start());
-    let (inlet, outlet) = queue("test", 1, WhenFull::Block, wall.clone());
+    let (inlet, outlet) = queue("test", holds(1), wall.clone());
     drop(outlet);
     let source = ScriptedSource::new(vec![record("1"), Line::Pause, record("2")]);
     let mut lane = Lane::new(
@@ -227,7 +244,7 @@ fn a_lane_goes_on_from_any_of_its_states() {
         };
         let wall = Arc::new(MachineClock::start());
         let call = BarrierCall::default();
-        let (inlet, outlet) = queue("test", 1_000, WhenFull::Block, wall.clone());
+        let (inlet, outlet) = queue("test", holds(1_000), wall.clone());
         let mut first = lane(inlet).answering(call.clone());
         let calling = || {
             call.call();
@@ -243,7 +260,7 @@ fn a_lane_goes_on_from_any_of_its_states() {
                 continue;
             };
             states += 1;
-            let (inlet, again) = queue("test", 1_000, WhenFull::Block, wall.clone());
+            let (inlet, again) = queue("test", holds(1_000), wall.clone());
             let mut second = lane(inlet);
             second.restore(&barrier.state).unwrap();
             assert_eq!(second.run(&*wall, &|| false).unwrap(), LaneState::Ended);
@@ -261,7 +278,7 @@ fn a_lane_goes_on_from_any_of_its_states() {
 #[test]
 fn a_state_that_is_none_is_refused() {
     let wall = Arc::new(MachineClock::start());
-    let (inlet, _outlet) = queue("test", 1, WhenFull::Block, wall);
+    let (inlet, _outlet) = queue("test", holds(1), wall);
     let source = ScriptedSource::new(vec![]);
     let mut lane = Lane::new(
         LaneId(2),
@@ -289,7 +306,7 @@ impl WallClock for Hasty {
 #[test]
 fn a_lane_without_records_is_idle_once_until_the_next_one() {
     let clock = Arc::new(Hasty(0.into()));
-    let (inlet, outlet) = queue("test", 100, WhenFull::Block, clock.clone());
+    let (inlet, outlet) = queue("test", holds(100), clock.clone());
     let mut script = vec![record("1")];
     script.extend(vec![Line::Pause; 20]);
     script.push(record("2"));
@@ -314,4 +331,38 @@ fn a_lane_without_records_is_idle_once_until_the_next_one() {
     }
     let told: Vec<i64> = outputs.into_iter().filter(|o| *o > -100).collect();
     assert_eq!(told, [1, -7, 2, -7]);
+}
+
+#[test]
+fn of_merged_batches_only_the_newest_ask_of_each_is_answered_and_everything_stays() {
+    use crate::queue::Coalesce;
+    let batch = |from: u64, outputs: &[i64]| Batch {
+        covers: OffsetRange {
+            lane: LaneId(0),
+            from: Offset(from),
+            to: Offset(from + outputs.len() as u64),
+        },
+        watermark: None,
+        outputs: outputs.to_vec(),
+        aside: Vec::new(),
+        counts: Counts {
+            read: outputs.len() as u64,
+            ..Counts::default()
+        },
+        read_at: Duration::ZERO,
+        barrier: None,
+    };
+    let mut held = batch(0, &[101, 5, 201]);
+    assert!(held.takes_more());
+    let mut last = batch(3, &[102, 301, 103]);
+    last.barrier = Some(Barrier {
+        number: 1,
+        state: Vec::new(),
+    });
+    held.coalesce(last);
+    held.settle();
+    assert_eq!(held.outputs, [-101, 5, 201, -102, 301, 103]);
+    assert_eq!((held.counts.read, held.counts.answered_later), (6, 2));
+    assert_eq!(held.covers.to, Offset(6));
+    assert!(!held.takes_more(), "a state is that of what is before it");
 }

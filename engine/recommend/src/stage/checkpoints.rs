@@ -337,7 +337,7 @@ impl RecommendStage {
         self.parts.durations = state.durations;
         self.tally = state.tally;
         self.predictions = state.predictions;
-        self.newcomers.0 = self.content.unanswered();
+        self.newcomers = self.content.unanswered();
         match (self.warm_up.take(), state.gathered) {
             (Some(mut warm_up), Some(gathered)) => {
                 warm_up.go_on(gathered);

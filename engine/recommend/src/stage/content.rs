@@ -1,6 +1,8 @@
 //! What the stage knows of tracks: names for the answers, vectors for the recommenders, and what is
 //! still to be admitted at the next barrier.
 
+use std::collections::VecDeque;
+
 use segue_catalog::content::TrackContent;
 use segue_catalog::newcomers::Encoded;
 use segue_listen::{TrackId, TrackKey};
@@ -114,12 +116,13 @@ impl Content {
     }
 
     /// What the encoder is to be given again after a restart: it had not answered.
-    pub(super) fn unanswered(&mut self) -> Vec<TrackContent> {
+    pub(super) fn unanswered(&mut self) -> VecDeque<TrackId> {
         self.outstanding = 0;
         let waits = |track: &&TrackContent| {
             self.vector(track.track).is_none() && !self.failed.contains(&track.track)
         };
-        self.tracks.iter().filter(waits).cloned().collect()
+        let waiting = self.tracks.iter().filter(waits);
+        waiting.map(|track| track.track).collect()
     }
 
     pub(super) fn announced(&mut self, tracks: usize) {

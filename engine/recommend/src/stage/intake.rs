@@ -59,7 +59,7 @@ impl RecommendStage {
         let user = self.addresses.user(lane, play.slot)?;
         let (track, new) = self.addresses.track(lane, play.track)?;
         if let Some(content) = new {
-            self.newcomers.0.push(content.clone());
+            self.newcomers.push_back(content.track);
             self.content.sighted(content);
         }
         let own = play.played.and_then(|part| self.ratio(track, part));

@@ -47,6 +47,9 @@ pub struct StageSettings {
     /// How long the answers of an epoch may take, about; `None`: as long as the first rung needs.
     /// In exact mode there is no limit whatever it says here.
     pub answer_within: Option<Duration>,
+    /// How long the measuring of an epoch may take, about; `None`: until every play is measured, as
+    /// in exact mode whatever it says here.
+    pub measure_within: Option<Duration>,
     /// Recommenders that only answer and are not evaluated: their ranks of a whole catalogue cost
     /// too much, or say nothing.
     pub unmeasured: Vec<String>,
@@ -60,6 +63,8 @@ pub struct EncoderLink {
     pub arrivals: Inlet<Arrivals>,
     /// Their vectors come out here.
     pub encoded: Outlet<Encoded>,
+    /// So many tracks go in at once, at least 1.
+    pub batch: usize,
     /// The length of a vector.
     pub dimensions: usize,
 }

@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
+use segue_catalog::newcomers::Arrivals;
 use segue_flow::names::{self, Name};
-use segue_flow::queue::Received;
+use segue_flow::queue::{Received, WhenFull};
 
+use super::measuring::spread;
 use super::{EngineError, Prediction, RecommendStage, is_measured};
 use crate::ladder::Budget;
 
@@ -13,19 +15,61 @@ use crate::ladder::Budget;
 const ENCODER_PATIENCE: Duration = Duration::from_millis(10);
 
 impl RecommendStage {
-    /// Hands new tracks to the encoder; never waits.
+    /// Hands new tracks to the encoder. Where its queue is full they wait, a number each, unless its
+    /// policy is that we wait.
     pub(super) fn announce(&mut self) -> Result<(), EngineError> {
-        let news = std::mem::take(&mut self.newcomers);
-        match &mut self.parts.encoder {
-            Some(encoder) if !news.0.is_empty() => {
-                self.content.announced(news.0.len());
-                encoder
-                    .arrivals
-                    .send(news)
-                    .map_err(|_| EngineError::EncoderGone)
-            }
-            _ => Ok(()),
+        self.offer_newcomers()?;
+        let Some(encoder) = &self.parts.encoder else {
+            return Ok(());
+        };
+        if self.newcomers.is_empty() || encoder.arrivals.settings().when_full == WhenFull::Coalesce
+        {
+            return Ok(());
         }
+        let before = self.parts.clock.now();
+        while !self.newcomers.is_empty() {
+            self.await_vectors()?;
+            self.offer_newcomers()?;
+        }
+        if let Some(encoder) = &self.parts.encoder {
+            let blocked = self.parts.clock.now().saturating_sub(before);
+            encoder.arrivals.blocked(blocked);
+        }
+        Ok(())
+    }
+
+    /// As many as there is room for.
+    fn offer_newcomers(&mut self) -> Result<(), EngineError> {
+        let Some(encoder) = &mut self.parts.encoder else {
+            self.newcomers.clear();
+            return Ok(());
+        };
+        while !self.newcomers.is_empty() && encoder.arrivals.has_room() {
+            let many = encoder.batch.clamp(1, self.newcomers.len());
+            let ids = self.newcomers.drain(..many);
+            let tracks: Vec<_> = ids
+                .filter_map(|track| self.content.track(track).cloned())
+                .collect();
+            self.content.announced(tracks.len());
+            // Nobody else sends: there is room.
+            let offered = encoder.arrivals.offer(Arrivals(tracks));
+            offered.map_err(|_| EngineError::EncoderGone)?;
+        }
+        Ok(())
+    }
+
+    /// Waits a while for vectors. Both queues are bounded and the encoder waits for us too: so what it
+    /// holds is taken while what we hold is offered.
+    fn await_vectors(&mut self) -> Result<(), EngineError> {
+        let Some(encoder) = &mut self.parts.encoder else {
+            return Ok(());
+        };
+        match encoder.encoded.receive(ENCODER_PATIENCE) {
+            Received::Batch(encoded) => self.content.take(encoded),
+            Received::Nothing => {}
+            Received::Over => return Err(EngineError::EncoderGone),
+        }
+        Ok(())
     }
 
     /// Takes in the vectors that are ready.
@@ -38,23 +82,12 @@ impl RecommendStage {
         Ok(())
     }
 
-    /// Waits until every announced track has been encoded. Both queues are bounded and the encoder
-    /// waits for us too: so what it holds is taken while what we hold is offered.
+    /// Waits until every new track has been encoded.
     pub(super) fn collect_all(&mut self) -> Result<(), EngineError> {
-        self.announce()?;
-        let Some(encoder) = &mut self.parts.encoder else {
-            return Ok(());
-        };
-        while self.content.outstanding() > 0 {
-            encoder
-                .arrivals
-                .try_flush()
-                .map_err(|_| EngineError::EncoderGone)?;
-            match encoder.encoded.receive(ENCODER_PATIENCE) {
-                Received::Batch(encoded) => self.content.take(encoded),
-                Received::Nothing => {}
-                Received::Over => return Err(EngineError::EncoderGone),
-            }
+        self.offer_newcomers()?;
+        while self.content.outstanding() > 0 || !self.newcomers.is_empty() {
+            self.await_vectors()?;
+            self.offer_newcomers()?;
         }
         Ok(())
     }
@@ -63,35 +96,69 @@ impl RecommendStage {
         if self.chunk.is_empty() {
             return Ok(());
         }
+        if self.ladder.is_some() {
+            self.measure()?;
+        }
         if let Some(ladder) = &mut self.ladder {
-            let examples = self.chunk.examples();
-            let asks = self.chunk.asks();
-            let mut columns = Vec::new();
-            let unmeasured = &self.settings.unmeasured;
-            for recommender in ladder
-                .recommenders()
-                .filter(|r| is_measured(*r, unmeasured))
-            {
-                let mut ranks = Vec::with_capacity(asks.len());
-                recommender.rank_of(&asks, self.chunk.actual(), &mut ranks)?;
-                for (rank, facts) in ranks.iter_mut().zip(self.chunk.facts()) {
-                    if facts.cold_track {
-                        *rank = None;
-                    }
-                }
-                columns.push(ranks);
-            }
-            if let Some(prequential) = &mut self.prequential {
-                let columns: Vec<&[Option<u32>]> = columns.iter().map(Vec::as_slice).collect();
-                prequential.record(self.chunk.facts(), &columns)?;
-            }
-            for (name, report) in ladder.learn(self.round, &examples)? {
+            for (name, report) in ladder.learn(self.round, &self.chunk.examples())? {
                 if let Some(loss) = report.loss {
                     self.losses.push((name.to_owned(), self.round.0, loss));
                 }
             }
         }
         self.chunk.clear();
+        Ok(())
+    }
+
+    /// Measures the plays of the round, or as many as there is time for.
+    fn measure(&mut self) -> Result<(), EngineError> {
+        let mut open: Vec<usize> = (0..self.chunk.len()).collect();
+        self.measuring.open_round(self.share);
+        loop {
+            let some = self.measuring.affords(open.len());
+            let places = spread(&mut open, some);
+            if places.is_empty() {
+                break;
+            }
+            if self.measuring.is_limited() {
+                let before = self.parts.clock.now();
+                self.measure_some(&places)?;
+                let took = self.parts.clock.now().saturating_sub(before);
+                self.measuring.took(places.len(), took);
+            } else {
+                self.measure_some(&places)?;
+            }
+        }
+        self.tally.not_measured(open.len());
+        Ok(())
+    }
+
+    /// Measures the plays at these places of the round, which ascend.
+    fn measure_some(&mut self, places: &[usize]) -> Result<(), EngineError> {
+        let (Some(ladder), Some(prequential)) = (&mut self.ladder, &mut self.prequential) else {
+            return Ok(());
+        };
+        let all = self.chunk.asks();
+        let asks: Vec<_> = at(places, &all).collect();
+        let actual: Vec<_> = at(places, self.chunk.actual()).collect();
+        let facts: Vec<_> = at(places, self.chunk.facts()).collect();
+        let mut columns = Vec::new();
+        let unmeasured = &self.settings.unmeasured;
+        for recommender in ladder
+            .recommenders()
+            .filter(|r| is_measured(*r, unmeasured))
+        {
+            let mut ranks = Vec::with_capacity(asks.len());
+            recommender.rank_of(&asks, &actual, &mut ranks)?;
+            for (rank, facts) in ranks.iter_mut().zip(&facts) {
+                if facts.cold_track {
+                    *rank = None;
+                }
+            }
+            columns.push(ranks);
+        }
+        let columns: Vec<&[Option<u32>]> = columns.iter().map(Vec::as_slice).collect();
+        prequential.record(&facts, &columns)?;
         Ok(())
     }
 
@@ -122,7 +189,10 @@ impl RecommendStage {
             let clock = &*self.parts.clock;
             let now = || clock.now();
             let budget = match self.settings.answer_within {
-                Some(limit) if !self.settings.exact => Budget::Within { limit, now: &now },
+                Some(limit) if !self.settings.exact => Budget::Within {
+                    limit: limit.mul_f64(self.share),
+                    now: &now,
+                },
                 _ => Budget::Unlimited,
             };
             ladder.recommend(&asks, self.settings.top, &budget, &mut answers)?;
@@ -146,4 +216,8 @@ impl RecommendStage {
         }
         Ok(())
     }
+}
+
+fn at<'a, T: Copy>(places: &'a [usize], of: &'a [T]) -> impl Iterator<Item = T> + 'a {
+    places.iter().filter_map(|&place| of.get(place).copied())
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use segue_flow::lane::Counts;
+use segue_flow::names::{self, Name};
 use segue_listen::session::Session;
 use segue_listen::{EventTime, Ratio};
 use serde::{Deserialize, Serialize};
@@ -73,6 +74,12 @@ pub struct StreamTally {
     pub last_ms: Option<i64>,
     /// Plays that the lanes let in, duplicates among them.
     pub items: u64,
+    /// Plays that were learnt from and not measured, for want of time.
+    #[serde(default)]
+    pub not_measured: u64,
+    /// Plays whose listener was answered after a newer one, which was already there.
+    #[serde(default)]
+    pub answered_later: u64,
 }
 
 impl StreamTally {
@@ -83,6 +90,8 @@ impl StreamTally {
         self.too_late += counts.too_late;
         self.dead_letters += counts.dead;
         self.heartbeats += counts.heartbeats;
+        self.answered_later += counts.answered_later;
+        names::count(Name::PredictionsCoalesced, counts.answered_later);
         // Plays of this batch are counted after this: until then they look like duplicates.
         self.duplicates = self.items - self.plays.min(self.items);
     }
@@ -92,6 +101,11 @@ impl StreamTally {
         self.duplicates = self.items - self.plays.min(self.items);
         self.first_ms.get_or_insert(at.millis());
         self.last_ms = self.last_ms.max(Some(at.millis()));
+    }
+
+    pub(super) fn not_measured(&mut self, plays: usize) {
+        self.not_measured += plays as u64;
+        names::count(Name::PlaysNotMeasured, plays as u64);
     }
 
     /// A play is over and so much was heard of it.

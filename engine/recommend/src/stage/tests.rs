@@ -12,7 +12,7 @@ use segue_flow::clock::MachineClock;
 use segue_flow::lane::{Lane, LaneSettings, LaneState};
 use segue_flow::memory::{Line, ScriptedSource};
 use segue_flow::partition::partition_of;
-use segue_flow::queue::{WhenFull, queue};
+use segue_flow::queue::{QueueSettings, WhenFull, queue};
 use segue_flow::{LaneId, OutRecord, Sink, SinkError};
 use segue_listen::wire::{self, Format};
 use segue_listen::{EventTime, ListenRef, SessionGap, Span, TrackKey};
@@ -26,6 +26,7 @@ use crate::rules::SequentialRules;
 use crate::training::TrainingLog;
 
 mod encoder;
+mod slow;
 
 /// Topic, key, value.
 type Record = (String, Vec<u8>, Vec<u8>);
@@ -112,10 +113,17 @@ fn script(plays: u64) -> Vec<Line> {
     lines
 }
 
+const fn holds(capacity: usize) -> QueueSettings {
+    QueueSettings {
+        capacity,
+        when_full: WhenFull::Block,
+    }
+}
+
 /// What one lane makes of its script.
 fn batches(id: LaneId, lanes: u32, script: Vec<Line>, batch: usize) -> VecDeque<Batch<Update>> {
     let clock = Arc::new(MachineClock::start());
-    let (inlet, outlet) = queue("lanes", 10_000, WhenFull::Block, clock.clone());
+    let (inlet, outlet) = queue("lanes", holds(10_000), clock.clone());
     let sessions = SessionSettings {
         gap: SessionGap::default(),
         lateness: Span::from_minutes(60),
@@ -149,6 +157,7 @@ fn stage(lanes: u32, encoder: Option<EncoderLink>) -> (RecommendStage, Committed
         format: Format::Json,
         prequential: PrequentialSettings::default(),
         answer_within: None,
+        measure_within: None,
         unmeasured: Vec::new(),
         compare: vec![(
             "sequential-rules".to_owned(),

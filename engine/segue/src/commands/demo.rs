@@ -165,6 +165,7 @@ fn run(
             compare: models::comparisons(),
             ..config.stage()
         },
+        queues: config.queues,
         recommenders: Vec::new(),
         curriculum: Some(curriculum),
         encoder: Some((encoder, batch)),

@@ -441,6 +441,7 @@ pub fn counting(config: &Config, sources: Vec<Box<dyn Source>>, sink: Box<dyn Si
         lane: config.lane(),
         sessions: config.session_rules(),
         stage: config.stage(),
+        queues: config.queues,
         recommenders: counting_recommenders(),
         curriculum: None,
         encoder: None,

@@ -29,6 +29,15 @@ impl Encoder for Length {
 /// One new track a play: far more than both queues hold.
 #[test]
 fn many_new_tracks_through_short_queues_do_not_stop_the_stage() {
+    through_short_queues(WhenFull::Coalesce);
+}
+
+#[test]
+fn where_the_stage_waits_for_the_encoder_it_takes_vectors_meanwhile() {
+    through_short_queues(WhenFull::Block);
+}
+
+fn through_short_queues(newcomers: WhenFull) {
     let lines = (0..2_000i64).map(|n| {
         let title = "x".repeat(n as usize % 50) + &n.to_string();
         let listen = ListenRef {
@@ -46,8 +55,12 @@ fn many_new_tracks_through_short_queues_do_not_stop_the_stage() {
     });
     let batches = batches(LaneId(0), 1, lines.collect(), 300);
     let clock = Arc::new(MachineClock::start());
-    let (arrivals, arrived) = queue("newcomers", 1, WhenFull::Coalesce, clock.clone());
-    let (mut done, encoded) = queue("vectors", 1, WhenFull::Coalesce, clock);
+    let short = |when_full| QueueSettings {
+        capacity: 1,
+        when_full,
+    };
+    let (arrivals, arrived) = queue("newcomers", short(newcomers), clock.clone());
+    let (mut done, encoded) = queue("vectors", short(WhenFull::Block), clock);
     // The encoder starts when everything before the training's end has been announced: what waits
     // for it is a batch of many chunks.
     let start = Arc::new(std::sync::Barrier::new(2));
@@ -59,12 +72,14 @@ fn many_new_tracks_through_short_queues_do_not_stop_the_stage() {
     let link = EncoderLink {
         arrivals,
         encoded,
+        batch: 7,
         dimensions: 1,
     };
     let (mut stage, _) = stage(1, Some(link));
     stage.settings.train_plays = 1_900;
     for (number, batch) in batches.into_iter().enumerate() {
-        if number == 5 {
+        // A stage that waits for the encoder has to have one.
+        if number == if newcomers == WhenFull::Block { 0 } else { 5 } {
             start.wait();
         }
         stage.take(batch).unwrap();
