@@ -326,7 +326,8 @@ impl Ports {
              transaction.state.log.num.partitions=1\n\
              share.coordinator.state.topic.replication.factor=1\n\
              share.coordinator.state.topic.min.isr=1\n\
-             group.initial.rebalance.delay.ms=0\n",
+             group.initial.rebalance.delay.ms=0\n\
+             group.min.session.timeout.ms=1000\n",
             data = data.display(),
         )
     }

@@ -16,10 +16,13 @@ use crate::settings::{Protocol, Settings};
 
 /// Options that carry the promises of [`crate::KafkaSource`] and [`crate::KafkaSink`], or have a
 /// setting of their own; `kafka.client` may not contradict them.
-const OURS: [&str; 16] = [
+const OURS: [&str; 19] = [
     "bootstrap.servers",
     "metadata.broker.list",
     "group.id",
+    "group.protocol",
+    "session.timeout.ms",
+    "partition.assignment.strategy",
     "security.protocol",
     "sasl.mechanism",
     "sasl.mechanisms",

@@ -50,6 +50,10 @@ pub enum KafkaError {
         /// The bound.
         limit: usize,
     },
+    /// The group has given the partitions to another instance. The epoch is aborted, and the share of
+    /// the partitions given up.
+    #[error("the group has given the partitions to others: {0}")]
+    Revoked(String),
     /// Another instance with the same transactional id has taken over. Segue stops.
     #[error("fenced off: {0}; another instance runs with the same transactional id")]
     Fenced(String),
@@ -61,7 +65,7 @@ impl KafkaError {
         match self {
             Self::Unreachable { .. } => Remedy::Retry,
             Self::Refused { .. } | Self::Fenced(_) => Remedy::Configure,
-            Self::Corrupt { .. } | Self::OutOfRange { .. } => Remedy::Restore,
+            Self::Corrupt { .. } | Self::OutOfRange { .. } | Self::Revoked(_) => Remedy::Restore,
             Self::TooLarge { .. } => Remedy::DeadLetter,
         }
     }
@@ -131,6 +135,7 @@ impl KafkaError {
                 | Code::InvalidProducerEpoch
                 | Code::FencedInstanceId,
             ) => Self::Fenced(detail),
+            Some(Code::IllegalGeneration | Code::UnknownMemberId) => Self::Revoked(detail),
             _ => Self::Unreachable {
                 address: address.to_owned(),
                 detail: format!("{detail}; check that the broker runs and kafka.brokers is right"),
@@ -154,7 +159,9 @@ impl From<KafkaError> for SourceError {
                 place,
                 held,
             },
-            other @ (KafkaError::TooLarge { .. } | KafkaError::Fenced(_)) => Self::Refused {
+            other @ (KafkaError::TooLarge { .. }
+            | KafkaError::Fenced(_)
+            | KafkaError::Revoked(_)) => Self::Refused {
                 what: "kafka".to_owned(),
                 detail: other.to_string(),
             },
@@ -169,6 +176,7 @@ impl From<KafkaError> for SinkError {
             KafkaError::Refused { what, detail } => Self::Refused { what, detail },
             KafkaError::TooLarge { topic, size, limit } => Self::TooLarge { topic, size, limit },
             KafkaError::Fenced(detail) => Self::Fenced { detail },
+            KafkaError::Revoked(detail) => Self::Revoked { detail },
             other @ (KafkaError::Corrupt { .. } | KafkaError::OutOfRange { .. }) => Self::Refused {
                 what: "kafka".to_owned(),
                 detail: other.to_string(),

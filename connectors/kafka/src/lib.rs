@@ -2,10 +2,11 @@
 //!
 //! In reading order: [`settings`] and [`secret`] (what can be set), `client` (the settings as
 //! librdkafka wants them, and what it complains of), [`topics`] (made, counted, looked at),
-//! `partition_queue` (messages by the run), [`source`], [`sink`], [`error`]; with the feature `test-broker`, `broker`: a real one for tests.
+//! [`member`] (which partitions are ours), `partition_queue` (messages by the run), [`source`],
+//! [`sink`], [`error`]; with the feature `test-broker`, `broker`: a real one for tests.
 //!
-//! Absent here: records are bytes, and nobody decodes them; there is no consumer group that moves
-//! lanes between instances; and no topic is ever made by writing to it.
+//! Absent here: records are bytes, and nobody decodes them; a partition is a number, and whoever reads
+//! it keeps its state; and no topic is ever made by writing to it.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -14,6 +15,7 @@ pub mod broker;
 mod client;
 mod delivery;
 pub mod error;
+pub mod member;
 mod partition_queue;
 pub mod secret;
 pub mod settings;
@@ -22,6 +24,7 @@ pub mod source;
 pub mod topics;
 
 pub use error::KafkaError;
+pub use member::{Fence, Holding, Joining, Member};
 pub use secret::Secret;
 pub use settings::{Mechanism, Protocol, Security, Settings};
 pub use sink::{Guarantee, KafkaSink};

@@ -16,6 +16,13 @@ pub struct Settings {
     pub brokers: String,
     /// Consumer group under which input offsets are committed.
     pub group: String,
+    /// The name under which this instance shares the topic with the others of its group: a-z, 0-9, `-`
+    /// and `_`. Empty: it reads all partitions, and is alone.
+    pub instance: String,
+    /// How long an instance may be silent before the others of its group get its partitions. The
+    /// brokers set bounds, usually 6 s to 30 min.
+    #[serde(with = "humantime_serde")]
+    pub session_timeout: Duration,
     /// The largest record, in bytes of key, value and headers; topics made here take as much.
     pub max_record_bytes: usize,
     /// How long a broker may take to answer the first questions before it counts as not there.
@@ -42,6 +49,8 @@ impl Default for Settings {
         Self {
             brokers: "127.0.0.1:9092".to_owned(),
             group: "segue".to_owned(),
+            instance: String::new(),
+            session_timeout: Duration::from_secs(20),
             max_record_bytes: 2 << 20,
             connect_within: Duration::from_secs(10),
             deliver_within: Duration::from_secs(30),

@@ -1,13 +1,14 @@
 //! Writes epochs through one idempotent producer, with or without transactions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use segue_flow::clock::{MachineClock, WallClock};
 use segue_flow::names::{self, Name};
 use segue_flow::{Epoch, OffsetRange, OutRecord, Sink, SinkError};
@@ -15,11 +16,15 @@ use segue_flow::{Epoch, OffsetRange, OutRecord, Sink, SinkError};
 use crate::client::{self, Asker};
 use crate::delivery::Deliveries;
 use crate::error::KafkaError;
+use crate::member::Fence;
 use crate::settings::Settings;
 use crate::topics;
 
 /// How long to serve delivery reports while the producer's queue is full, at a time.
 const WHEN_FULL: Duration = Duration::from_millis(5);
+
+/// How long the end of a transaction that was left open may take.
+const AT_THE_END: Duration = Duration::from_secs(2);
 
 /// The client's own queue of records to be sent, in the metrics.
 const QUEUE: &str = "kafka-producer";
@@ -59,6 +64,8 @@ pub struct KafkaSink {
     /// The topic whose offsets the epochs' inputs are; lane *n* is its partition *n*.
     input: Option<String>,
     transactional: bool,
+    /// The share of the input that the epochs are made from, where a group shares it.
+    fence: Option<Fence>,
     /// Topics known to be there, with their numbers of partitions.
     topics: BTreeMap<String, u32>,
     open: Option<Epoch>,
@@ -128,10 +135,18 @@ impl KafkaSink {
             settings: settings.clone(),
             input: input.map(str::to_owned),
             transactional,
+            fence: None,
             topics: BTreeMap::new(),
             open: None,
             unserved: 0,
         })
+    }
+
+    /// The same sink for a share of the input: nothing is committed once that is another's.
+    #[must_use]
+    pub fn within(mut self, fence: Fence) -> Self {
+        self.fence = Some(fence);
+        self
     }
 
     /// Checks, once, that the topic is there and has the partition.
@@ -239,7 +254,8 @@ impl KafkaSink {
             place
                 .set_offset(position)
                 .map_err(|error| self.sort(&error, topic))?;
-            place.set_metadata(topics::note(epoch));
+            let instance = self.fence.as_ref().map(|fence| &*fence.instance);
+            place.set_metadata(topics::note(epoch, instance));
         }
         Ok(Some(list))
     }
@@ -247,14 +263,10 @@ impl KafkaSink {
     fn commit_transaction(&self, positions: Option<TopicPartitionList>) -> Result<(), KafkaError> {
         let within = self.settings.deliver_within;
         if let Some(list) = positions {
-            let group: ConsumerGroupMetadata =
-                self.asker
-                    .consumer
-                    .group_metadata()
-                    .ok_or_else(|| KafkaError::Refused {
-                        what: "kafka.group".to_owned(),
-                        detail: "there is no consumer group to commit input offsets for".to_owned(),
-                    })?;
+            let group = match &self.fence {
+                Some(fence) => fence.group.clone(),
+                None => Arc::new(self.outside_groups()?),
+            };
             self.producer
                 .send_offsets_to_transaction(&list, &group, within)
                 .map_err(|error| self.sort(&error, "the epoch's input offsets"))?;
@@ -262,6 +274,15 @@ impl KafkaSink {
         self.producer
             .commit_transaction(within)
             .map_err(|error| self.sort(&error, "the epoch's transaction"))
+    }
+
+    /// Commits as no member of the group.
+    fn outside_groups(&self) -> Result<ConsumerGroupMetadata, KafkaError> {
+        let metadata = self.asker.consumer.group_metadata();
+        metadata.ok_or_else(|| KafkaError::Refused {
+            what: "kafka.group".to_owned(),
+            detail: "there is no consumer group to commit input offsets for".to_owned(),
+        })
     }
 
     fn check_open(&self, epoch: Epoch, call: &str) -> Result<(), SinkError> {
@@ -359,5 +380,24 @@ impl Sink for KafkaSink {
         let _ = self.deliveries.take_failure();
         self.open = None;
         Ok(())
+    }
+}
+
+impl Drop for KafkaSink {
+    /// A transaction that nobody ends would keep readers of committed records waiting until it times
+    /// out. What is still on its way is thrown away: this producer writes nothing more.
+    fn drop(&mut self) {
+        if self.open.is_none()
+            || !self.transactional
+            || self.producer.client().fatal_error().is_some()
+        {
+            return;
+        }
+        self.producer
+            .purge(PurgeConfig::default().queue().inflight());
+        let _ = self.producer.flush(AT_THE_END);
+        if let Err(error) = self.producer.abort_transaction(AT_THE_END) {
+            tracing::debug!(%error, "the open transaction is left to time out");
+        }
     }
 }

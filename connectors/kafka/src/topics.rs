@@ -85,12 +85,14 @@ pub fn inspect(settings: &Settings, topic: &str) -> Result<Vec<PartitionState>, 
 }
 
 /// What a group committed for one partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
     /// The offset to go on from.
     pub offset: Offset,
     /// The epoch that ended there, if Segue committed it.
     pub epoch: Option<Epoch>,
+    /// The instance of the group whose epoch that is; `None` where one read alone.
+    pub instance: Option<String>,
 }
 
 /// Where to go on in each partition of a topic, as the group committed it last; `None` where it never
@@ -116,9 +118,13 @@ pub fn committed(settings: &Settings, topic: &str) -> Result<Vec<Option<Committe
     let offset = |partition: u32| {
         let found = answer.find_partition(topic, partition.cast_signed())?;
         match found.offset() {
-            Position::Offset(offset) => u64::try_from(offset).ok().map(|offset| Committed {
-                offset: Offset(offset),
-                epoch: epoch_in(found.metadata()),
+            Position::Offset(offset) => u64::try_from(offset).ok().map(|offset| {
+                let (epoch, instance) = noted(found.metadata());
+                Committed {
+                    offset: Offset(offset),
+                    epoch,
+                    instance,
+                }
             }),
             _ => None,
         }
@@ -130,13 +136,21 @@ pub fn committed(settings: &Settings, topic: &str) -> Result<Vec<Option<Committe
     Ok(offsets)
 }
 
-/// What goes with a committed offset: the epoch that it ends.
-pub(crate) fn note(epoch: Epoch) -> String {
-    format!("segue epoch {}", epoch.0)
+/// What goes with a committed offset: the epoch that it ends, and whose that is.
+pub(crate) fn note(epoch: Epoch, instance: Option<&str>) -> String {
+    let of = instance.map_or(String::new(), |name| format!(" of {name}"));
+    format!("segue epoch {}{of}", epoch.0)
 }
 
-fn epoch_in(note: &str) -> Option<Epoch> {
-    note.strip_prefix("segue epoch ")?.parse().ok().map(Epoch)
+fn noted(note: &str) -> (Option<Epoch>, Option<String>) {
+    let Some(note) = note.strip_prefix("segue epoch ") else {
+        return (None, None);
+    };
+    let (epoch, instance) = match note.split_once(" of ") {
+        Some((epoch, instance)) => (epoch, Some(instance.to_owned())),
+        None => (note, None),
+    };
+    (epoch.parse().ok().map(Epoch), instance)
 }
 
 /// The first offset in each partition whose record its log has stamped `at` or later; the end where
@@ -259,4 +273,21 @@ fn create(settings: &Settings, topic: &str, partitions: u32) -> Result<(), Kafka
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_says_which_epoch_of_whom_and_older_ones_are_read() {
+        let seven = Some(Epoch(7));
+        assert_eq!(noted(&note(Epoch(7), None)), (seven, None));
+        let alice = Some("alice".to_owned());
+        assert_eq!(noted(&note(Epoch(7), Some("alice"))), (seven, alice));
+        assert_eq!(noted("segue epoch 7"), (seven, None), "of before groups");
+        for strange in ["", "segue epoch x", "somebody else's"] {
+            assert_eq!(noted(strange).0, None, "{strange}");
+        }
+    }
 }

@@ -118,6 +118,7 @@ fn place(offset: u64, epoch: u64) -> Option<topics::Committed> {
     Some(topics::Committed {
         offset: Offset(offset),
         epoch: Some(Epoch(epoch)),
+        instance: None,
     })
 }
 

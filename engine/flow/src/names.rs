@@ -111,6 +111,12 @@ names! {
     CheckpointTaken = "segue_checkpoint_seconds", Histogram;
     /// Checkpoints that could not be taken.
     CheckpointFailures = "segue_checkpoint_failures_total", Counter;
+    /// Times that the group shared its lanes out and this instance got its share.
+    Rebalances = "segue_rebalances_total", Counter;
+    /// Shares that this instance lost before it could commit its last results; others did them again.
+    SharesLost = "segue_shares_lost_total", Counter;
+    /// Lanes of the group that this instance holds.
+    LanesHeld = "segue_lanes_held", Gauge;
 }
 
 /// Adds to a counter. Once per batch, not per event.

@@ -58,6 +58,13 @@ pub enum SinkError {
         /// What the broker said.
         detail: String,
     },
+    /// The lanes whose offsets were to be committed are another instance's by now. Nothing of the epoch
+    /// is committed; the instance drops their state and waits for its next share of the lanes.
+    #[error("its lanes were given to another instance: {detail}")]
+    Revoked {
+        /// What the broker said.
+        detail: String,
+    },
     /// A call out of order (write before begin, commit of another epoch). A bug.
     #[error("sink used out of order: {0}")]
     Misuse(String),
@@ -70,6 +77,7 @@ impl SinkError {
             SinkError::Unreachable { .. } => Remedy::Retry,
             SinkError::Refused { .. } | SinkError::Fenced { .. } => Remedy::Configure,
             SinkError::TooLarge { .. } => Remedy::DeadLetter,
+            SinkError::Revoked { .. } => Remedy::Restore,
             SinkError::Misuse(_) => Remedy::Bug,
         }
     }

@@ -57,7 +57,7 @@ pub struct Facts {
     pub cold_track: bool,
 }
 
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 struct Listener {
     plays: u64,
     /// In order of start; the newest has no ratio.
@@ -140,6 +140,38 @@ impl Listeners {
             None => return false,
         }
         true
+    }
+
+    /// Forgets what a listener has played.
+    pub(crate) fn forget(&mut self, user: UserId) {
+        self.listeners.remove(&user);
+    }
+
+    /// Takes a listener over who is `there` in another room and `user` in this one; `here` gives
+    /// tracks their address in this one.
+    ///
+    /// # Errors
+    /// Those of `here`.
+    pub(crate) fn take_over<E>(
+        &mut self,
+        from: &Self,
+        there: UserId,
+        user: UserId,
+        here: &mut impl FnMut(TrackId) -> Result<TrackId, E>,
+    ) -> Result<(), E> {
+        let Some(listener) = from.listeners.get(&there) else {
+            return Ok(());
+        };
+        let mut listener = listener.clone();
+        for play in &mut listener.context {
+            play.track = here(play.track)?;
+        }
+        let played = listener.played.iter().map(|id| here(TrackId(*id)));
+        let played = played.collect::<Result<HashSet<TrackId>, E>>()?;
+        listener.played = played.iter().map(|track| track.0).collect();
+        self.heard.extend(played);
+        self.listeners.insert(user, listener);
+        Ok(())
     }
 
     fn facts(&self, event: &PlayEvent) -> Facts {

@@ -23,6 +23,7 @@ mod merge;
 mod parts;
 mod records;
 mod round;
+mod takeover;
 mod tally;
 mod warm_up;
 
@@ -41,11 +42,11 @@ use crate::listeners::{Chunk, Listeners};
 use crate::prequential::Prequential;
 use crate::recommender::Recommender;
 
-pub use checkpoints::lane_part;
+pub use checkpoints::{PART as STAGE_PART, lane_part};
 pub use content::Content;
 pub use parts::{
-    Checkpointing, Curriculum, EncoderLink, EngineError, Parts, Restored, RunSummary,
-    StageSettings, Watcher,
+    Checkpointing, Curriculum, EncoderLink, EngineError, Moved, Origin, Parts, Restored,
+    RunSummary, StageSettings, Watcher,
 };
 pub use records::{PredictedTrack, Prediction, SessionRecord, Topics};
 pub use tally::{RATIO_BINS, RatioCounts, StreamTally};

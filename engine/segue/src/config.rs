@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use figment::Figment;
 use figment::providers::{Env, Format as _, Toml};
+use segue_flow::LaneId;
 use segue_flow::checkpoint::CheckpointSettings;
 use segue_flow::lane::{AtEnd, LaneSettings};
 use segue_listen::wire::Format;
@@ -262,6 +263,7 @@ impl Config {
             train_plays: 0,
             exact: self.recommend.exact,
             lanes: self.stream.lanes,
+            held: (0..self.stream.lanes).map(LaneId).collect(),
             top: self.recommend.top,
             topics: self.recommend.topics.clone(),
             format: self.stream.format,

@@ -4,13 +4,14 @@
 //! 2. [`pipeline`]: the wiring.
 //! 3. [`keying`]: whether a topic is keyed the way lanes need it.
 //! 4. [`recovery`]: the checkpoint that a run goes on from.
-//! 5. [`input`]: logs (or a simulated one) → the engine, in this process.
-//! 6. [`models`] (feature `torch`): device, encoder, and what is taught on the first part of a log.
-//! 7. [`watch`]: progress bars and the latency histogram.
-//! 8. [`report`]: what a run did, for people and for programs.
-//! 9. [`http`]: health, readiness, metrics.
-//! 10. [`shutdown`]: SIGINT and SIGTERM.
-//! 11. [`commands`]: what people type.
+//! 5. [`shares`]: the same for one of several instances: lanes go on from wherever they were.
+//! 6. [`input`]: logs (or a simulated one) → the engine, in this process.
+//! 7. [`models`] (feature `torch`): device, encoder, and what is taught on the first part of a log.
+//! 8. [`watch`]: progress bars and the latency histogram.
+//! 9. [`report`]: what a run did, for people and for programs.
+//! 10. [`http`]: health, readiness, metrics.
+//! 11. [`shutdown`]: SIGINT and SIGTERM.
+//! 12. [`commands`]: what people type.
 //!
 //! This room does not know the inside of any other.
 
@@ -28,5 +29,6 @@ pub mod pipeline;
 pub mod queues;
 pub mod recovery;
 pub mod report;
+pub mod shares;
 pub mod shutdown;
 pub mod watch;

@@ -35,8 +35,8 @@ const IDLE: Duration = Duration::from_millis(100);
 
 /// Everything a run is made of. Settings say how, components do the work.
 pub struct Pipeline {
-    /// One source per lane; the lane's number is its place.
-    pub sources: Vec<Box<dyn Source>>,
+    /// The lanes that are read here: of how many, says the stage's setting.
+    pub sources: Vec<(LaneId, Box<dyn Source>)>,
     /// Where records go.
     pub sink: Box<dyn Sink>,
     /// How lanes judge and cut.
@@ -66,6 +66,11 @@ pub struct Pipeline {
     pub stop: Arc<AtomicBool>,
 }
 
+/// All lanes of a stream, each with the source in its place.
+pub fn all_lanes(sources: Vec<Box<dyn Source>>) -> Vec<(LaneId, Box<dyn Source>)> {
+    (0u32..).map(LaneId).zip(sources).collect()
+}
+
 /// Runs until every source ends or somebody says stop; then what was read has been worked off.
 ///
 /// # Errors
@@ -74,11 +79,11 @@ pub fn run(mut pipeline: Pipeline) -> Result<RunSummary> {
     let sources = std::mem::take(&mut pipeline.sources);
     let sessions = pipeline.sessions;
     let (clock, stop) = (pipeline.clock.clone(), pipeline.stop.clone());
-    let lanes = u32::try_from(sources.len()).context("too many lanes")?;
     let stage = StageSettings {
-        lanes,
+        held: sources.iter().map(|(lane, _)| *lane).collect(),
         ..pipeline.stage
     };
+    let lanes = stage.lanes;
     let lane = LaneSettings {
         in_order: stage.exact,
         ..pipeline.lane
@@ -89,11 +94,13 @@ pub fn run(mut pipeline: Pipeline) -> Result<RunSummary> {
 
     std::thread::scope(|scope| {
         let mut workers = Vec::new();
-        for (id, source) in (0u32..).map(LaneId).zip(sources) {
+        for (id, source) in sources {
             let decoder = ListenDecoder::new(id, lanes);
             let listening = ListeningStage::new(sessions);
             let mut lane = Lane::new(id, source, decoder, listening, inlet.another(), lane);
-            if let Some(restored) = &mut pipeline.restored {
+            if let Some(restored) = &mut pipeline.restored
+                && restored.positions.contains_key(&id)
+            {
                 let part = lane_part(id);
                 let state = restored.parts.remove(&part);
                 let state = state.with_context(|| format!("the checkpoint has no part {part}"))?;

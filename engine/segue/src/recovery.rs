@@ -9,14 +9,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use segue_flow::checkpoint::{CheckpointError, CheckpointStore, Manifest};
+use segue_flow::checkpoint::{CheckpointError, CheckpointStore, Manifest, Position};
 use segue_flow::{
-    Epoch, Offset, OffsetRange, OutRecord, RawRecord, Readiness, Replay, Sink, SinkError, Source,
-    SourceError,
+    Epoch, LaneId, Offset, OffsetRange, OutRecord, RawRecord, Readiness, Replay, Sink, SinkError,
+    Source, SourceError,
 };
-use segue_recommend::stage::Restored;
+use segue_recommend::stage::{Origin, Restored};
 
 use crate::config::Config;
+use crate::shares;
 
 /// Settings that a state depends on, by key: with others it would be another state.
 pub fn fixed(config: &Config) -> BTreeMap<String, String> {
@@ -32,14 +33,48 @@ pub fn fixed(config: &Config) -> BTreeMap<String, String> {
     ])
 }
 
+/// What is committed of a lane.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// The next record.
+    pub offset: Offset,
+    /// Of which epoch that is the end, where it was noted. Two epochs may end at the same positions:
+    /// time goes on without records too.
+    pub epoch: Option<Epoch>,
+    /// The instance of a group that had the lane; `None` if it was read alone.
+    pub instance: Option<String>,
+}
+
 /// What the output has committed last.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Committed {
     /// Where each partition of the input stands; `None` where nothing ever was.
-    pub positions: Vec<Option<Offset>>,
-    /// Of which epoch that is the end, where it was noted. Two epochs may end at the same positions:
-    /// time goes on without records too.
-    pub epoch: Option<Epoch>,
+    pub lanes: Vec<Option<Standing>>,
+}
+
+impl Committed {
+    /// Whether nothing was, ever.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.iter().all(Option::is_none)
+    }
+
+    /// Where each partition stands; at its beginning where nothing was committed.
+    pub fn positions(&self) -> impl Iterator<Item = Offset> {
+        let offset = |lane: &Option<Standing>| lane.as_ref().map(|lane| lane.offset);
+        self.lanes
+            .iter()
+            .map(move |lane| offset(lane).unwrap_or_default())
+    }
+
+    /// The epoch that a run which reads alone has committed.
+    fn epoch(&self) -> Option<Epoch> {
+        self.lanes.iter().flatten().find_map(|lane| lane.epoch)
+    }
+
+    fn is_of_instances(&self) -> bool {
+        let mut lanes = self.lanes.iter().flatten();
+        lanes.any(|lane| lane.instance.is_some())
+    }
 }
 
 /// Where a run goes on.
@@ -59,13 +94,18 @@ pub enum Start {
 /// Something was committed and no whole checkpoint is of those positions or before them, or the one
 /// that is was taken under other settings or of another number of partitions.
 pub fn find(
-    store: &CheckpointStore,
+    store: &mut CheckpointStore,
     topic: &str,
     committed: &Committed,
     config: &Config,
 ) -> Result<Start> {
-    if committed.positions.iter().all(Option::is_none) {
+    if committed.is_empty() {
         return Ok(Start::Anew);
+    }
+    if committed.is_of_instances() {
+        let lanes: Vec<LaneId> = (0u32..).map(LaneId).take(committed.lanes.len()).collect();
+        let restored = shares::find(store, None, &lanes, committed, config)?;
+        return Ok(restored.map_or(Start::Anew, Start::From));
     }
     let damage = match store.newest_good_that(|manifest| fits(manifest, topic, committed)) {
         Ok(Some(manifest)) => return Ok(Start::From(restored(store, &manifest, config)?)),
@@ -74,7 +114,7 @@ pub fn find(
         Err(error) => return Err(error.into()),
     };
     let older = store.newest_good_that(|manifest| lies_before(manifest, topic, committed));
-    if let (Ok(Some(manifest)), Some(epoch)) = (&older, committed.epoch) {
+    if let (Ok(Some(manifest)), Some(epoch)) = (&older, committed.epoch()) {
         tracing::warn!(
             checkpoint = manifest.number,
             "the checkpoint of what is committed is not whole: reading again from an older one"
@@ -84,7 +124,7 @@ pub fn find(
         restored.epoch = Epoch(epoch.0.saturating_sub(1));
         return Ok(Start::Before(restored));
     }
-    let partitions = committed.positions.len();
+    let partitions = committed.lanes.len();
     if let Ok(Some(newest)) = store.newest_good()
         && newest.body.partitions as usize != partitions
     {
@@ -100,12 +140,34 @@ pub fn find(
         "results of {topic} up to {} are committed, and no whole checkpoint in {} is of those \
          positions or before them{why}: give the right checkpoint.url, or begin anew with --from \
          earliest (what is read again is then written again)",
-        told(&committed.positions),
+        told(committed),
         config.checkpoint.url
     )
 }
 
 fn restored(store: &CheckpointStore, manifest: &Manifest, config: &Config) -> Result<Restored> {
+    check_fixed(manifest, config)?;
+    tracing::info!(
+        checkpoint = manifest.number,
+        epoch = manifest.epoch.0,
+        bytes = manifest.bytes(),
+        "going on from a checkpoint"
+    );
+    let position = |p: &Position| (LaneId(p.partition), p.offset);
+    Ok(Restored {
+        epoch: manifest.epoch,
+        positions: manifest.body.positions.iter().map(position).collect(),
+        parts: store.load(manifest)?,
+        origin: Origin::Own,
+        moved: Vec::new(),
+    })
+}
+
+/// A state goes on only under the settings that it came of.
+///
+/// # Errors
+/// The first setting that is another now.
+pub fn check_fixed(manifest: &Manifest, config: &Config) -> Result<()> {
     for (key, now) in fixed(config) {
         match manifest.body.fixed.get(&key) {
             Some(was) if *was != now => bail!(
@@ -116,21 +178,13 @@ fn restored(store: &CheckpointStore, manifest: &Manifest, config: &Config) -> Re
             _ => {}
         }
     }
-    tracing::info!(
-        checkpoint = manifest.number,
-        epoch = manifest.epoch.0,
-        bytes = manifest.bytes(),
-        "going on from a checkpoint"
-    );
-    Ok(Restored {
-        epoch: manifest.epoch,
-        positions: manifest.body.positions.iter().map(|p| p.offset).collect(),
-        parts: store.load(manifest)?,
-    })
+    Ok(())
 }
 
 fn fits(manifest: &Manifest, topic: &str, committed: &Committed) -> bool {
-    let of_epoch = committed.epoch.is_none_or(|epoch| epoch == manifest.epoch);
+    let of_epoch = committed
+        .epoch()
+        .is_none_or(|epoch| epoch == manifest.epoch);
     of_epoch
         && each(manifest, topic, committed, |stands, committed| {
             stands == committed
@@ -138,7 +192,9 @@ fn fits(manifest: &Manifest, topic: &str, committed: &Committed) -> bool {
 }
 
 fn lies_before(manifest: &Manifest, topic: &str, committed: &Committed) -> bool {
-    let before = committed.epoch.is_some_and(|epoch| manifest.epoch < epoch);
+    let before = committed
+        .epoch()
+        .is_some_and(|epoch| manifest.epoch < epoch);
     before
         && each(manifest, topic, committed, |stands, committed| {
             stands <= committed
@@ -154,18 +210,24 @@ fn each(
     stands: impl Fn(Offset, Offset) -> bool,
 ) -> bool {
     let positions = &manifest.body.positions;
-    positions.len() == committed.positions.len()
+    positions.len() == committed.lanes.len()
         && positions.iter().all(|position| {
-            let of = committed.positions.get(position.partition as usize);
-            position.topic == topic
-                && of.is_some_and(|of| stands(position.offset, of.unwrap_or_default()))
+            let of = committed.positions().nth(position.partition as usize);
+            position.topic == topic && of.is_some_and(|of| stands(position.offset, of))
         })
 }
 
-fn told(committed: &[Option<Offset>]) -> String {
-    let one =
-        |offset: &Option<Offset>| offset.map_or("-".to_owned(), |offset| offset.0.to_string());
-    committed.iter().map(one).collect::<Vec<_>>().join(", ")
+fn told(committed: &Committed) -> String {
+    let one = |lane: &Option<Standing>| {
+        let lane = lane.as_ref();
+        lane.map_or("-".to_owned(), |lane| lane.offset.0.to_string())
+    };
+    committed
+        .lanes
+        .iter()
+        .map(one)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// A source that ends before an offset.

@@ -63,6 +63,16 @@ impl CheckpointSettings {
         }
         Ok(())
     }
+
+    /// The same for one of several engines that share the place: each writes below a name of its own,
+    /// and reads what the others wrote.
+    #[must_use]
+    pub fn of_instance(&self, name: &str) -> Self {
+        Self {
+            url: format!("{}/instance-{name}", self.url.trim_end_matches('/')),
+            ..self.clone()
+        }
+    }
 }
 
 /// How an `s3://` store is reached. What is not set here is looked for where Amazon's own tools look:

@@ -21,6 +21,8 @@ use crate::names::{self, Name};
 pub struct CheckpointStore {
     objects: Objects,
     keep: usize,
+    /// Those that are kept however old they are.
+    kept: BTreeSet<u64>,
     /// The lowest number that was never used by this process.
     next: u64,
     /// Sealed checkpoints that this process has read and found whole.
@@ -66,6 +68,7 @@ impl CheckpointStore {
         Self {
             objects,
             keep: keep.max(2),
+            kept: BTreeSet::new(),
             next: 1,
             whole: BTreeSet::new(),
             clock: MachineClock::start(),
@@ -196,8 +199,14 @@ impl CheckpointStore {
             .transpose()
     }
 
-    /// Removes what is older than the newest `keep` checkpoints that are whole, and returns how many
-    /// went. A checkpoint counts as whole once this process has read it back; damaged ones do not
+    /// Keeps these checkpoints, however old they get, until others are named: what a broker has
+    /// committed of lanes that are another's by now still lies in them.
+    pub fn keep_also(&mut self, numbers: BTreeSet<u64>) {
+        self.kept = numbers;
+    }
+
+    /// Removes what is older than the newest `keep` checkpoints that are whole and is not kept for a
+    /// reason of its own ([`CheckpointStore::keep_also`]), and returns how many went. A checkpoint counts as whole once this process has read it back; damaged ones do not
     /// count, and go when they are older than those kept.
     ///
     /// # Errors
@@ -221,7 +230,8 @@ impl CheckpointStore {
         if kept < self.keep {
             return Ok(0);
         }
-        let old: Vec<_> = found.range(..oldest_kept).collect();
+        let old = found.range(..oldest_kept);
+        let old: Vec<_> = old.filter(|(n, _)| !self.kept.contains(n)).collect();
         for (number, found) in &old {
             self.objects.remove(**number, found)?;
         }

@@ -19,19 +19,19 @@ struct LaneAddresses {
     tracks: Vec<Track>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Listener {
     name: Box<str>,
     user: Option<UserId>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Track {
     key: TrackKey,
     state: TrackState,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 enum TrackState {
     /// Announced, and nobody was told to have played it yet.
     Announced(Box<TrackContent>),
@@ -124,13 +124,60 @@ impl Addresses {
         if let Some(user) = listener.user {
             return Ok(user);
         }
-        let next = UserId(u32::try_from(self.names.len()).unwrap_or(u32::MAX));
-        let user = *self.users.entry(listener.name.clone()).or_insert(next);
-        if user == next {
-            self.names.push(listener.name.clone());
-        }
+        let user = numbered(&mut self.users, &mut self.names, &listener.name);
         listener.user = Some(user);
         Ok(user)
+    }
+
+    /// The lanes of which something was announced.
+    pub(super) fn announced(&self) -> impl Iterator<Item = LaneId> + use<> {
+        (0u32..).map(LaneId).take(self.lanes.len())
+    }
+
+    /// Forgets a lane, and returns who had played in it.
+    pub(super) fn forget(&mut self, lane: LaneId) -> Vec<UserId> {
+        let listeners = std::mem::take(self.lane(lane)).listeners;
+        listeners.iter().filter_map(|one| one.user).collect()
+    }
+
+    /// Takes a lane over from another stage, in the lane's own order; `here` gives tracks their
+    /// address in this one. Returns its listeners, by their address there and here.
+    pub(super) fn take_over(
+        &mut self,
+        lane: LaneId,
+        from: &Self,
+        here: &mut impl FnMut(TrackId) -> Result<TrackId, EngineError>,
+    ) -> Result<Vec<(UserId, UserId)>, EngineError> {
+        let mut taken = LaneAddresses::default();
+        let mut users = Vec::new();
+        for listener in from
+            .lanes
+            .get(lane.0 as usize)
+            .iter()
+            .flat_map(|l| &l.listeners)
+        {
+            let mut listener = listener.clone();
+            if let Some(user) = &mut listener.user {
+                let there = *user;
+                *user = numbered(&mut self.users, &mut self.names, &listener.name);
+                users.push((there, *user));
+            }
+            taken.listeners.push(listener);
+        }
+        for track in from
+            .lanes
+            .get(lane.0 as usize)
+            .iter()
+            .flat_map(|l| &l.tracks)
+        {
+            let mut track = track.clone();
+            if let TrackState::Known(id) = &mut track.state {
+                *id = here(*id)?;
+            }
+            taken.tracks.push(track);
+        }
+        *self.lane(lane) = taken;
+        Ok(users)
     }
 
     /// The name of who is in a slot of a lane.
@@ -184,6 +231,20 @@ impl Addresses {
         }
         &mut self.lanes[index]
     }
+}
+
+/// A listener's address, given now if the name has none.
+fn numbered(
+    users: &mut HashMap<Box<str>, UserId>,
+    names: &mut Vec<Box<str>>,
+    name: &str,
+) -> UserId {
+    let next = UserId(u32::try_from(names.len()).unwrap_or(u32::MAX));
+    let user = *users.entry_ref(name).or_insert(next);
+    if user == next {
+        names.push(name.into());
+    }
+    user
 }
 
 fn check_next(lane: LaneId, what: &str, number: u32, expected: usize) -> Result<(), EngineError> {

@@ -7,7 +7,7 @@
 //! sink commits results and offsets. A crash before that commit leaves the checkpoint before it as
 //! the one whose offsets are committed; a crash after it leaves this one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use segue_catalog::durations::DurationEstimates;
@@ -20,15 +20,18 @@ use serde::{Deserialize, Serialize};
 
 use super::addresses::Addresses;
 use super::merge::Merge;
+use super::takeover::places;
 use super::warm_up::{Gathered, WarmUp};
-use super::{Asked, Checkpointing, Content, EngineError, RecommendStage, Restored, StreamTally};
+use super::{
+    Asked, Checkpointing, Content, EngineError, Origin, RecommendStage, Restored, StreamTally,
+};
 use crate::listeners::{Chunk, Listeners};
 use crate::prequential::Prequential;
 
 /// The version of [`State`].
-const VERSION: u16 = 2;
-/// The part that holds it, and the room in its header.
-const PART: &str = "stage";
+pub(super) const VERSION: u16 = 2;
+/// The part that holds what the stage knows, apart from the recommenders.
+pub const PART: &str = "stage";
 
 /// The part that holds a lane's state.
 pub fn lane_part(lane: LaneId) -> String {
@@ -61,6 +64,9 @@ pub(super) struct Checkpoints {
     committed: BTreeMap<LaneId, Offset>,
     /// Whether anything was taken in since.
     anything_new: bool,
+    /// The first one is due before its time: lanes have come from elsewhere, and what is committed is
+    /// to say that they are here.
+    due_at_once: bool,
 }
 
 impl Checkpoints {
@@ -74,12 +80,14 @@ impl Checkpoints {
             held: VecDeque::new(),
             committed: BTreeMap::new(),
             anything_new: false,
+            due_at_once: false,
         }
     }
 
-    fn all_answered(&self, lanes: u32) -> bool {
-        let answered = |lane| self.answers.contains_key(&lane) || self.stopped.contains_key(&lane);
-        (0..lanes).map(LaneId).all(answered)
+    fn all_answered(&self, lanes: &BTreeSet<LaneId>) -> bool {
+        let answered =
+            |lane: &LaneId| self.answers.contains_key(lane) || self.stopped.contains_key(lane);
+        lanes.iter().all(answered)
     }
 }
 
@@ -105,14 +113,14 @@ struct State<'a> {
 
 /// The same, read back.
 #[derive(Deserialize)]
-struct Owned {
+pub(super) struct Owned {
     round: Epoch,
     merge: Option<Merge>,
-    addresses: Addresses,
-    listeners: Listeners,
-    content: Content,
+    pub addresses: Addresses,
+    pub listeners: Listeners,
+    pub content: Content,
     chunk: Chunk,
-    asked: Vec<Asked>,
+    pub asked: Vec<Asked>,
     durations: DurationEstimates,
     tally: StreamTally,
     prequential: Option<Prequential>,
@@ -143,7 +151,7 @@ impl RecommendStage {
         };
         let (lane, position) = (batch.covers.lane, batch.covers.to);
         self.absorb(batch)?;
-        let lanes = self.settings.lanes;
+        let lanes = &self.settings.held;
         if let Some(checkpoints) = &mut self.checkpoints {
             let answer = Answer { position, state };
             if number == LAST {
@@ -165,8 +173,10 @@ impl RecommendStage {
             return;
         };
         checkpoints.with.store.report_age();
-        let due = now >= checkpoints.called_at.saturating_add(checkpoints.with.every);
+        let due = checkpoints.due_at_once
+            || now >= checkpoints.called_at.saturating_add(checkpoints.with.every);
         if due && checkpoints.anything_new && checkpoints.called.is_none() {
+            checkpoints.due_at_once = false;
             checkpoints.called_at = now;
             checkpoints.called = Some(checkpoints.with.call.call());
         }
@@ -174,7 +184,6 @@ impl RecommendStage {
 
     /// All lanes have stopped: what is left is committed, if all of them could say where they stood.
     pub(super) fn last_checkpoint(&mut self) -> Result<(), EngineError> {
-        let lanes = self.settings.lanes;
         // What waited for a lane that has stopped instead of answering.
         let held = self.checkpoints.as_mut().map(|checkpoints| {
             checkpoints.called = None;
@@ -187,7 +196,7 @@ impl RecommendStage {
         let Some(checkpoints) = &self.checkpoints else {
             return Ok(());
         };
-        if !checkpoints.all_answered(lanes) {
+        if !checkpoints.all_answered(&self.settings.held) {
             return Ok(());
         }
         // The last round of a log that is complete is as long as it is.
@@ -222,7 +231,8 @@ impl RecommendStage {
                 .chain(&checkpoints.stopped)
                 .map(|(lane, answer)| (*lane, answer))
                 .collect();
-            match seal(&mut checkpoints.with, self.epoch, &lanes, parts) {
+            let partitions = self.settings.lanes;
+            match seal(&mut checkpoints.with, self.epoch, partitions, &lanes, parts) {
                 Ok(()) => {
                     let before = |lane| checkpoints.committed.get(&lane).copied();
                     let range = |(lane, answer): &(LaneId, &Answer)| OffsetRange {
@@ -327,16 +337,16 @@ impl RecommendStage {
         self.addresses = state.addresses.restored(directory, self.content.keys())?;
         self.listeners = state.listeners;
         self.chunk = state.chunk;
-        self.asked_at = state
-            .asked
-            .iter()
-            .map(|asked| asked.user)
-            .zip(0..)
-            .collect();
+        self.asked_at = places(&state.asked);
         self.asked = state.asked;
         self.parts.durations = state.durations;
-        self.tally = state.tally;
-        self.predictions = state.predictions;
+        let prequential = if restored.origin == Origin::Own {
+            self.tally = state.tally;
+            self.predictions = state.predictions;
+            state.prequential
+        } else {
+            None
+        };
         self.newcomers = self.content.unanswered();
         match (self.warm_up.take(), state.gathered) {
             (Some(mut warm_up), Some(gathered)) => {
@@ -356,7 +366,18 @@ impl RecommendStage {
             }
             (None, None) => {}
         }
-        self.prequential = state.prequential.map(Prequential::restored);
+        if let Some(prequential) = prequential {
+            self.prequential = Some(Prequential::restored(prequential));
+        }
+        let moved: Vec<LaneId> = restored
+            .moved
+            .iter()
+            .flat_map(|m| m.lanes.clone())
+            .collect();
+        self.let_go(|lane| restored.positions.contains_key(&lane) && !moved.contains(&lane));
+        for moved in &restored.moved {
+            self.take_over(moved)?;
+        }
         if let Some(ladder) = &mut self.ladder {
             let told = self.content.told();
             for recommender in ladder.recommenders() {
@@ -365,8 +386,11 @@ impl RecommendStage {
             }
         }
         if let Some(checkpoints) = &mut self.checkpoints {
-            let positions = (0..).map(LaneId).zip(restored.positions.iter().copied());
-            checkpoints.committed = positions.collect();
+            checkpoints.committed = restored.positions.clone();
+            if restored.origin == Origin::Another || !restored.moved.is_empty() {
+                checkpoints.anything_new = true;
+                checkpoints.due_at_once = true;
+            }
         }
         Ok(())
     }
@@ -375,6 +399,7 @@ impl RecommendStage {
 fn seal(
     with: &mut Checkpointing,
     epoch: Epoch,
+    partitions: u32,
     lanes: &[(LaneId, &Answer)],
     parts: Vec<(String, Vec<u8>)>,
 ) -> Result<(), segue_flow::checkpoint::CheckpointError> {
@@ -386,7 +411,7 @@ fn seal(
     let mut positions: Vec<Position> = positions.collect();
     positions.sort_by_key(|position| position.partition);
     let body = ManifestBody {
-        partitions: lanes.len() as u32,
+        partitions,
         positions,
         formats: BTreeMap::from([(PART.to_owned(), VERSION)]),
         fixed: with.fixed.clone(),

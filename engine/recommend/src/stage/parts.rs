@@ -1,6 +1,6 @@
 //! What the stage is made of: settings, components, errors, and what comes of a run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use segue_flow::barrier::BarrierCall;
 use segue_flow::checkpoint::{CheckpointError, CheckpointStore};
 use segue_flow::clock::WallClock;
 use segue_flow::queue::{Inlet, Outlet};
-use segue_flow::{Epoch, Offset, Sink, SinkError};
+use segue_flow::{Epoch, LaneId, Offset, Sink, SinkError};
 use segue_listen::EventTime;
 use segue_listen::wire::Format;
 use serde::Serialize;
@@ -27,8 +27,10 @@ use crate::training::TrainingLog;
 pub struct StageSettings {
     /// Plays in an epoch, at least 1.
     pub epoch: usize,
-    /// How many lanes there are.
+    /// How many lanes the stream has.
     pub lanes: u32,
+    /// Those that feed this stage; the others feed other instances.
+    pub held: BTreeSet<LaneId>,
     /// How many plays are gathered before the curriculum is taught; without one it has no meaning.
     pub train_plays: u64,
     /// Take plays in by event time, whichever lane they come from, and wait at each barrier until
@@ -124,14 +126,37 @@ pub struct Checkpointing {
     pub fixed: BTreeMap<String, String>,
 }
 
-/// A checkpoint's content.
+/// What a run goes on from: one checkpoint, and lanes from others.
 pub struct Restored {
     /// The epoch that it closed.
     pub epoch: Epoch,
-    /// Where each lane stood.
-    pub positions: Vec<Offset>,
-    /// Its parts by name.
+    /// Where each lane stood; one that is not here begins with nothing.
+    pub positions: BTreeMap<LaneId, Offset>,
+    /// The checkpoint's parts by name, and a part for each lane, wherever it comes from.
     pub parts: BTreeMap<String, Vec<u8>>,
+    /// Whose checkpoint it is.
+    pub origin: Origin,
+    /// Lanes that come from elsewhere.
+    pub moved: Vec<Moved>,
+}
+
+/// Whose checkpoint a run begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// This instance's: its counts of what it has done go on.
+    Own,
+    /// Another's. What it knows is taken up, and what it has done is not counted again.
+    Another,
+}
+
+/// Lanes that come from a checkpoint of their own.
+pub struct Moved {
+    /// Which.
+    pub lanes: Vec<LaneId>,
+    /// The epoch that the checkpoint closed.
+    pub epoch: Epoch,
+    /// The stage's part of it, in which their listeners are.
+    pub stage: Vec<u8>,
 }
 
 /// What does the work.
@@ -207,7 +232,7 @@ pub enum EngineError {
 }
 
 /// What came of a run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct RunSummary {
     /// What the stream held.
     pub stream: StreamTally,

@@ -150,6 +150,7 @@ fn stage(lanes: u32, encoder: Option<EncoderLink>) -> (RecommendStage, Committed
     let settings = StageSettings {
         epoch: 64,
         lanes,
+        held: (0..lanes).map(LaneId).collect(),
         train_plays: 200,
         exact: true,
         top: 3,

@@ -150,10 +150,12 @@ fn run(
         stop.clone(),
     )?;
     let summary = pipeline::run(Pipeline {
-        sources: sources
-            .into_iter()
-            .map(|source| Box::new(source) as _)
-            .collect(),
+        sources: pipeline::all_lanes(
+            sources
+                .into_iter()
+                .map(|source| Box::new(source) as _)
+                .collect(),
+        ),
         sink: Box::new(embedded.sink("demo")?),
         lane: config.lane(),
         sessions: config.session_rules(),

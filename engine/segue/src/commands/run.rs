@@ -1,6 +1,5 @@
 //! `segue run`: a topic in, sessions and predictions out, in Kafka or the embedded log.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -12,21 +11,26 @@ use segue_flow::checkpoint::CheckpointStore;
 use segue_flow::clock::MachineClock;
 use segue_flow::lane::{AtEnd, LaneSettings};
 use segue_flow::{Offset, Sink, Source};
-use segue_listen::EventTime;
 use segue_log::Log;
 use segue_recommend::popularity::{MostPopular, PersonalMostPop};
 use segue_recommend::recommender::Recommender;
 use segue_recommend::rules::SequentialRules;
-use segue_recommend::stage::{Checkpointing, Restored, RunSummary};
+use segue_recommend::stage::{Checkpointing, Restored, RunSummary, StageSettings};
 
 use crate::answering::{answering, standstill};
 use crate::config::Config;
 use crate::http::{self, Phase};
 use crate::keying;
 use crate::pipeline::{self, Pipeline};
-use crate::recovery::{self, Committed, Start};
+use crate::recovery::{self, Committed, Standing, Start};
 use crate::shutdown;
 use crate::watch::RunWatcher;
+
+mod from;
+#[cfg(feature = "kafka")]
+mod group;
+
+pub use from::From;
 
 /// Successors that sequential rules remember per track.
 const SUCCESSORS: usize = 100;
@@ -42,44 +46,6 @@ pub enum Backend {
     Kafka,
     /// The directory of `[log]`.
     Log,
-}
-
-/// Where reading begins.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum From {
-    /// Where the last run left off, by its checkpoint; at the first record if there was none.
-    #[default]
-    Stored,
-    /// At the first record that is kept.
-    Earliest,
-    /// At what comes next.
-    Latest,
-    /// At the first record that its log stamped so or later.
-    Time(EventTime),
-}
-
-impl FromStr for From {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "stored" => Ok(Self::Stored),
-            "earliest" => Ok(Self::Earliest),
-            "latest" => Ok(Self::Latest),
-            time => instant(time).map(Self::Time).ok_or_else(|| {
-                "give stored, earliest, latest, or a time such as 2009-01-01 or \
-                 2009-01-01T12:00:00Z"
-                    .to_owned()
-            }),
-        }
-    }
-}
-
-/// An instant, or the beginning of a day in UTC.
-fn instant(text: &str) -> Option<EventTime> {
-    let whole_day = format!("{text}T00:00:00Z");
-    let parsed = segue_replay::iso::parse(text).or_else(|_| segue_replay::iso::parse(&whole_day));
-    parsed.ok()
 }
 
 /// What a run reads and writes, and the checkpoint it goes on from.
@@ -114,6 +80,10 @@ pub struct Run {
     /// Do not look whether the topic is keyed by listener.
     #[arg(long)]
     pub any_keys: bool,
+    /// With --on kafka: share the topic with the other instances of `kafka.group`, under this name. Over
+    /// `kafka.instance`.
+    #[arg(long, value_name = "NAME")]
+    pub instance: Option<String>,
 }
 
 impl Default for Run {
@@ -125,6 +95,7 @@ impl Default for Run {
             from: From::Stored,
             no_checkpoints: false,
             any_keys: false,
+            instance: None,
         }
     }
 }
@@ -158,6 +129,15 @@ impl Run {
         stop: Arc<AtomicBool>,
         phase: &Phase,
     ) -> Result<RunSummary> {
+        if let Some(_name) = self.instance(config) {
+            match self.on {
+                #[cfg(feature = "kafka")]
+                Backend::Kafka => return group::run(self, config, _name, &stop, phase),
+                Backend::Log => {
+                    bail!("--instance: the embedded log has one reader; use --on kafka")
+                }
+            }
+        }
         let mut store = match self.no_checkpoints {
             true => None,
             false => {
@@ -166,7 +146,7 @@ impl Run {
             }
         };
         phase.restoring();
-        let mut ends = self.ends(config, store.as_ref())?;
+        let mut ends = self.ends(config, store.as_mut())?;
         if let Start::Before(restored) = ends.start {
             self.catch_up(
                 config,
@@ -177,7 +157,7 @@ impl Run {
             )?;
             drop(ends.sink);
             store = Some(CheckpointStore::open(&config.checkpoint)?);
-            ends = self.ends(config, store.as_ref())?;
+            ends = self.ends(config, store.as_mut())?;
         }
         let restored = match ends.start {
             Start::Anew => None,
@@ -228,11 +208,7 @@ impl Run {
         committed: &Committed,
     ) -> Result<()> {
         let store = store.context("there are no checkpoints to catch up from")?;
-        let ends = committed
-            .positions
-            .iter()
-            .map(|end| end.unwrap_or_default());
-        let sources = sources.into_iter().zip(ends);
+        let sources = sources.into_iter().zip(committed.positions());
         let sources = sources
             .map(|(source, end)| Box::new(recovery::Until::new(source, end)) as _)
             .collect();
@@ -256,7 +232,20 @@ impl Run {
         Ok(())
     }
 
-    fn ends(&self, config: &Config, store: Option<&CheckpointStore>) -> Result<Ends> {
+    /// The name under which this run shares a topic, if it does.
+    fn instance<'a>(&'a self, config: &'a Config) -> Option<&'a str> {
+        #[cfg(feature = "kafka")]
+        let configured = match self.on {
+            Backend::Kafka => Some(config.kafka.instance.as_str()),
+            Backend::Log => None,
+        };
+        #[cfg(not(feature = "kafka"))]
+        let configured = None;
+        let name = self.instance.as_deref().or(configured);
+        name.filter(|name| !name.is_empty())
+    }
+
+    fn ends(&self, config: &Config, store: Option<&mut CheckpointStore>) -> Result<Ends> {
         match self.on {
             Backend::Log => self.log(config, store),
             #[cfg(feature = "kafka")]
@@ -273,7 +262,7 @@ impl Run {
         self.until_now || self.until_end
     }
 
-    fn log(&self, config: &Config, store: Option<&CheckpointStore>) -> Result<Ends> {
+    fn log(&self, config: &Config, store: Option<&mut CheckpointStore>) -> Result<Ends> {
         use segue_log::Until;
         let log = Log::open(&config.log)?;
         let topic = &config.stream.topic;
@@ -283,16 +272,17 @@ impl Run {
         let sink = log.sink(WRITER)?;
         let last = || {
             let last = sink.last_commit();
-            let mut positions = vec![None; partitions as usize];
+            let mut lanes = vec![None; partitions as usize];
             for range in &last.inputs {
-                if let Some(place) = positions.get_mut(range.lane.0 as usize) {
-                    *place = Some(range.to);
+                if let Some(place) = lanes.get_mut(range.lane.0 as usize) {
+                    *place = Some(Standing {
+                        offset: range.to,
+                        epoch: last.epoch,
+                        instance: None,
+                    });
                 }
             }
-            Ok(Committed {
-                positions,
-                epoch: last.epoch,
-            })
+            Ok(Committed { lanes })
         };
         let (committed, start) = self.stored(config, store, last)?;
         let until = if self.is_bounded() {
@@ -326,8 +316,8 @@ impl Run {
     }
 
     #[cfg(feature = "kafka")]
-    fn kafka(&self, config: &Config, store: Option<&CheckpointStore>) -> Result<Ends> {
-        use segue_kafka::{Guarantee, KafkaSink, KafkaSource, Until, topics};
+    fn kafka(&self, config: &Config, store: Option<&mut CheckpointStore>) -> Result<Ends> {
+        use segue_kafka::{Guarantee, KafkaSink, KafkaSource, Until, member, topics};
         let (kafka, topic) = (&config.kafka, &config.stream.topic);
         let partitions = topics::partitions(kafka, topic)?;
         if partitions == 0 {
@@ -340,20 +330,19 @@ impl Run {
         // then is what is committed final.
         let guarantee = match store {
             None => Guarantee::Idempotent,
-            Some(_) => Guarantee::Transactional {
-                id: format!("segue-{}", kafka.group),
-                open_for: (4 * config.checkpoint.every)
-                    .max(LEAST_TRANSACTION)
-                    .max(standstill(config)),
-            },
+            Some(_) => transactional(config, None),
         };
         let sink = KafkaSink::open(kafka, &guarantee, Some(topic))?;
+        // Only now: an instance that joins from here on fences this sink off.
+        let members = member::members(kafka)?;
+        if members > 0 {
+            bail!(
+                "group {:?} has {members} instances that share {topic}: join them with --instance NAME,                  or end them first (one that died is forgotten after its session)",
+                kafka.group
+            );
+        }
         let (committed, start) = self.stored(config, store, || {
-            let committed = topics::committed(kafka, topic)?;
-            Ok(Committed {
-                epoch: committed.iter().flatten().find_map(|c| c.epoch),
-                positions: committed.iter().map(|c| c.map(|c| c.offset)).collect(),
-            })
+            Ok(committed(topics::committed(kafka, topic)?))
         })?;
         let until = if self.is_bounded() {
             Until::Now
@@ -388,7 +377,7 @@ impl Run {
     fn stored(
         &self,
         config: &Config,
-        store: Option<&CheckpointStore>,
+        store: Option<&mut CheckpointStore>,
         committed: impl FnOnce() -> Result<Committed>,
     ) -> Result<(Committed, Start)> {
         match store {
@@ -405,6 +394,37 @@ impl Run {
 /// A transaction may stay open at least so long: checkpoints may take longer than their interval.
 #[cfg(feature = "kafka")]
 const LEAST_TRANSACTION: Duration = Duration::from_secs(60);
+
+/// How long a transaction may stay open.
+#[cfg(feature = "kafka")]
+fn open_for(config: &Config) -> Duration {
+    let open_for = (4 * config.checkpoint.every).max(LEAST_TRANSACTION);
+    open_for
+        .max(config.kafka.deliver_within)
+        .max(standstill(config))
+}
+
+/// Results and offsets together, or neither: for an instance of a group, or for a run alone.
+#[cfg(feature = "kafka")]
+fn transactional(config: &Config, instance: Option<&str>) -> segue_kafka::Guarantee {
+    let of = instance.map_or(String::new(), |name| format!("/{name}"));
+    segue_kafka::Guarantee::Transactional {
+        id: format!("segue-{}{of}", config.kafka.group),
+        open_for: open_for(config),
+    }
+}
+
+#[cfg(feature = "kafka")]
+fn committed(lanes: Vec<Option<segue_kafka::topics::Committed>>) -> Committed {
+    let standing = |lane: segue_kafka::topics::Committed| Standing {
+        offset: lane.offset,
+        epoch: lane.epoch,
+        instance: lane.instance,
+    };
+    Committed {
+        lanes: lanes.into_iter().map(|lane| lane.map(standing)).collect(),
+    }
+}
 
 /// A source for each partition.
 fn each(
@@ -436,11 +456,14 @@ pub fn output_topics(config: &Config) -> [&str; 4] {
 /// and with nobody watching or stopping it.
 pub fn counting(config: &Config, sources: Vec<Box<dyn Source>>, sink: Box<dyn Sink>) -> Pipeline {
     Pipeline {
-        sources,
+        stage: StageSettings {
+            lanes: sources.len() as u32,
+            ..config.stage()
+        },
+        sources: pipeline::all_lanes(sources),
         sink,
         lane: config.lane(),
         sessions: config.session_rules(),
-        stage: config.stage(),
         queues: config.queues,
         recommenders: counting_recommenders(),
         curriculum: None,

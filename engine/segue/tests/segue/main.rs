@@ -4,6 +4,7 @@
 //! - `same_answer`: the same log through the embedded log and through real Kafka gives the same
 //!   sessions and predictions, byte for byte.
 //! - `crash`: the program killed again and again loses and doubles nothing.
+//! - `group`: several instances share a topic; lanes move between them with their state.
 //! - `demo`: the demo on a small simulated log, with the real weights.
 //! - `ends`: a run that is stopped has worked off what it read; one that fails ends as a whole.
 //! - `keys`: a topic keyed otherwise is noticed, and mended.
@@ -15,6 +16,7 @@
 mod crash;
 mod demo;
 mod ends;
+mod group;
 mod keys;
 mod models;
 mod refusals;

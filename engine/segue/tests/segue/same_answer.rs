@@ -133,7 +133,7 @@ fn through_kafka_as_in_process() {
     assert_same(&expected, &found, &config);
     let committed = topics::committed(&config.kafka, &config.stream.topic).unwrap();
     assert_eq!(
-        committed[0].unwrap().offset.0,
+        committed[0].as_ref().unwrap().offset.0,
         PLAYS as u64,
         "input offsets are committed with the work"
     );
