@@ -6,10 +6,8 @@
 //! test process is killed: a shell stands between, and ends the broker when the pipe to the test
 //! breaks. It knows nothing of sources and sinks.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -18,6 +16,12 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use tempfile::TempDir;
+
+mod certificates;
+mod listeners;
+
+pub use certificates::Certificates;
+use listeners::{Listener, Listeners};
 
 /// The user that the authenticated listener knows ([`Broker::authenticated`]).
 pub const USER: &str = "segue";
@@ -67,6 +71,9 @@ pub enum BrokerError {
         /// Its last lines.
         tail: String,
     },
+    /// A certificate could not be made.
+    #[error("cannot make the broker's certificates: {0}")]
+    Certificates(#[from] openssl::error::ErrorStack),
     /// Ports found free were taken by others before the broker could bind them, several times.
     #[error(
         "ports {0} and others before them were taken before the broker could bind them; end what takes them, or run the tests again"
@@ -77,17 +84,11 @@ pub enum BrokerError {
 /// A running broker; ends when dropped.
 pub struct Broker {
     process: Child,
-    ports: Ports,
+    listeners: Listeners,
+    certificates: Option<Certificates>,
     folder: TempDir,
     /// Starts it on its folder and ports.
     start: Command,
-}
-
-#[derive(Clone, Copy)]
-struct Ports {
-    plain: u16,
-    authenticated: u16,
-    controller: u16,
 }
 
 impl Broker {
@@ -96,7 +97,17 @@ impl Broker {
     /// # Errors
     /// See [`BrokerError`]; each names what to install or which log to read.
     pub fn start() -> Result<Self, BrokerError> {
-        Self::start_with(&libs(), &java())
+        Self::start_with(&libs(), &java(), false)
+    }
+
+    /// The same with encrypted listeners beside the open one, which take it longer to start:
+    /// [`Broker::encrypted`], [`Broker::encrypted_authenticated`], [`Broker::mutual`] and
+    /// [`Broker::elsewhere`].
+    ///
+    /// # Errors
+    /// As [`Broker::start`].
+    pub fn secured() -> Result<Self, BrokerError> {
+        Self::start_with(&libs(), &java(), true)
     }
 
     /// The broker that other tests of this process use at the moment, or else a new one. It ends
@@ -115,19 +126,17 @@ impl Broker {
         Ok(broker)
     }
 
-    fn start_with(libs: &Path, java: &Path) -> Result<Self, BrokerError> {
+    fn start_with(libs: &Path, java: &Path, secured: bool) -> Result<Self, BrokerError> {
         let installed = std::fs::read_dir(libs).is_ok_and(|mut jars| jars.next().is_some());
         if !installed {
             return Err(BrokerError::NotInstalled(libs.to_owned()));
         }
         let mut tried = String::new();
         for _ in 0..PORT_ATTEMPTS {
-            let ports = Ports::free()?;
-            match Self::start_on(libs, java, ports) {
-                Err(BrokerError::Failed { tail, .. }) if port_was_taken(&tail) => {
-                    tried.clear();
-                    let _ = write!(tried, "{ports}");
-                }
+            let listeners = Listeners::free(secured)?;
+            let on = listeners.to_string();
+            match Self::start_on(libs, java, listeners) {
+                Err(BrokerError::Failed { tail, .. }) if port_was_taken(&tail) => tried = on,
                 other => return other,
             }
         }
@@ -136,12 +145,38 @@ impl Broker {
 
     /// `host:port` of the open listener.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.ports.plain)
+        self.listeners.address(Listener::Plaintext)
     }
 
     /// `host:port` of the listener that wants SASL PLAIN with [`USER`] and [`PASSWORD`].
     pub fn authenticated(&self) -> String {
-        format!("127.0.0.1:{}", self.ports.authenticated)
+        self.listeners.address(Listener::Auth)
+    }
+
+    /// `host:port` of the listener that speaks TLS and asks nobody who they are.
+    pub fn encrypted(&self) -> String {
+        self.listeners.address(Listener::Tls)
+    }
+
+    /// `host:port` of the listener that speaks TLS and wants [`USER`] and [`PASSWORD`], by PLAIN or
+    /// either SCRAM.
+    pub fn encrypted_authenticated(&self) -> String {
+        self.listeners.address(Listener::AuthTls)
+    }
+
+    /// `host:port` of the listener that speaks TLS to who shows a certificate.
+    pub fn mutual(&self) -> String {
+        self.listeners.address(Listener::Mutual)
+    }
+
+    /// `host:port` of the listener that speaks TLS with a certificate of another host.
+    pub fn elsewhere(&self) -> String {
+        self.listeners.address(Listener::Elsewhere)
+    }
+
+    /// What the encrypted listeners' clients need; there if the broker is [`Broker::secured`].
+    pub const fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
     }
 
     /// The broker's log: what to read when a test fails for no reason of its own.
@@ -149,7 +184,7 @@ impl Broker {
         self.folder.path().join("broker.log")
     }
 
-    fn start_on(libs: &Path, java: &Path, ports: Ports) -> Result<Self, BrokerError> {
+    fn start_on(libs: &Path, java: &Path, listeners: Listeners) -> Result<Self, BrokerError> {
         let folder = tempfile::Builder::new()
             .prefix("segue-kafka-")
             .tempdir()
@@ -158,11 +193,14 @@ impl Broker {
                 cause,
             })?;
         let properties = folder.path().join("server.properties");
-        std::fs::write(&properties, ports.properties(folder.path())).map_err(|cause| {
-            BrokerError::Folder {
-                path: properties.clone(),
-                cause,
-            }
+        let certificates = match listeners.secured() {
+            true => Some(Certificates::make(folder.path())?),
+            false => None,
+        };
+        let text = listeners.properties(folder.path(), certificates.as_ref());
+        std::fs::write(&properties, text).map_err(|cause| BrokerError::Folder {
+            path: properties.clone(),
+            cause,
         })?;
         let path = folder.path().join("broker.log");
         let log = File::create(&path).map_err(|cause| BrokerError::Folder {
@@ -175,6 +213,7 @@ impl Broker {
             // A cluster's identity is 16 bytes in base64url; a test's need not be unique.
             .args(["-t", "c2VndWUtdGVzdC1icm9rZQ", "-c"])
             .arg(&properties)
+            .args(listeners.users())
             .status()
             .map_err(|cause| BrokerError::NoJava {
                 java: java.to_owned(),
@@ -195,7 +234,8 @@ impl Broker {
         })?;
         let mut broker = Self {
             process,
-            ports,
+            listeners,
+            certificates,
             folder,
             start,
         };
@@ -243,7 +283,10 @@ impl Broker {
             .map_err(|error| format!("cannot make a client for the new broker: {error}"))?;
         for _ in 0..READY_ATTEMPTS {
             if let Ok(Some(status)) = self.process.try_wait() {
-                return Err(format!("the broker on {} ended with {status}", self.ports));
+                return Err(format!(
+                    "the broker on {} ended with {status}",
+                    self.listeners
+                ));
             }
             let answer = asker.fetch_metadata(None, READY_PATIENCE);
             if answer.is_ok_and(|cluster| !cluster.brokers().is_empty()) {
@@ -252,7 +295,7 @@ impl Broker {
         }
         Err(format!(
             "the broker on {} did not answer within 90 s",
-            self.ports
+            self.listeners
         ))
     }
 
@@ -270,76 +313,6 @@ impl Drop for Broker {
             self.folder.disable_cleanup(true);
             eprintln!("the broker's log is kept in {}", self.log().display());
         }
-    }
-}
-
-impl Ports {
-    /// Three ports that are free now. Another process may take one before the broker binds it.
-    fn free() -> Result<Self, BrokerError> {
-        let bind = || {
-            TcpListener::bind("127.0.0.1:0")
-                .and_then(|held| Ok((held.local_addr()?.port(), held)))
-                .map_err(|cause| BrokerError::Folder {
-                    path: "127.0.0.1:0".into(),
-                    cause,
-                })
-        };
-        // All held until all are known, or the system could name one of them twice.
-        let (plain, authenticated, controller) = (bind()?, bind()?, bind()?);
-        Ok(Self {
-            plain: plain.0,
-            authenticated: authenticated.0,
-            controller: controller.0,
-        })
-    }
-
-    /// The broker's configuration: nothing replicated, nothing waited for, nothing thrown away.
-    fn properties(self, folder: &Path) -> String {
-        let Self {
-            plain,
-            authenticated,
-            controller,
-        } = self;
-        let data = folder.join("data");
-        format!(
-            "process.roles=broker,controller\n\
-             node.id=1\n\
-             controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://127.0.0.1:{plain},AUTH://127.0.0.1:{authenticated},\
-             CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{plain},AUTH://127.0.0.1:{authenticated}\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,AUTH:SASL_PLAINTEXT,\
-             CONTROLLER:PLAINTEXT\n\
-             controller.listener.names=CONTROLLER\n\
-             inter.broker.listener.name=PLAINTEXT\n\
-             sasl.enabled.mechanisms=PLAIN\n\
-             listener.name.auth.plain.sasl.jaas.config=\
-             org.apache.kafka.common.security.plain.PlainLoginModule required \
-             user_{USER}=\"{PASSWORD}\";\n\
-             log.dirs={data}\n\
-             auto.create.topics.enable=false\n\
-             default.replication.factor=1\n\
-             offsets.topic.replication.factor=1\n\
-             offsets.topic.num.partitions=1\n\
-             transaction.state.log.replication.factor=1\n\
-             transaction.state.log.min.isr=1\n\
-             transaction.state.log.num.partitions=1\n\
-             share.coordinator.state.topic.replication.factor=1\n\
-             share.coordinator.state.topic.min.isr=1\n\
-             group.initial.rebalance.delay.ms=0\n\
-             group.min.session.timeout.ms=1000\n",
-            data = data.display(),
-        )
-    }
-}
-
-impl std::fmt::Display for Ports {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "127.0.0.1:{}, {} and {}",
-            self.plain, self.authenticated, self.controller
-        )
     }
 }
 
@@ -433,7 +406,8 @@ mod tests {
 
     #[test]
     fn what_is_not_installed_is_named_with_the_remedy() {
-        let Err(error) = Broker::start_with(Path::new("/no/such/libs"), Path::new("java")) else {
+        let Err(error) = Broker::start_with(Path::new("/no/such/libs"), Path::new("java"), false)
+        else {
             panic!("started from nothing");
         };
         let message = error.to_string();
@@ -443,7 +417,7 @@ mod tests {
         );
         let libs = tempfile::tempdir().unwrap();
         std::fs::write(libs.path().join("x.jar"), "").unwrap();
-        let Err(error) = Broker::start_with(libs.path(), Path::new("/no/such/java")) else {
+        let Err(error) = Broker::start_with(libs.path(), Path::new("/no/such/java"), false) else {
             panic!("started without java");
         };
         let message = error.to_string();
@@ -458,7 +432,7 @@ mod tests {
         let libs = tempfile::tempdir().unwrap();
         std::fs::write(libs.path().join("x.jar"), "").unwrap();
         // A `java` that complains and fails, as the real one does without the classes.
-        let Err(error) = Broker::start_with(libs.path(), Path::new("/bin/ls")) else {
+        let Err(error) = Broker::start_with(libs.path(), Path::new("/bin/ls"), false) else {
             panic!("started ls");
         };
         let BrokerError::Failed { log, tail, .. } = &error else {

@@ -1,18 +1,19 @@
-//! Our settings as librdkafka wants them, and what it complains of while it works.
+//! Our settings as librdkafka wants them, and a client for questions.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError as ClientError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
-use rdkafka::{ClientConfig, ClientContext};
 
 use segue_flow::clock::{MachineClock, WallClock};
 
-use crate::error::KafkaError;
-use crate::settings::{Protocol, Settings};
+use crate::complaints::Complaints;
+use crate::error::{KafkaError, may_pass};
+use crate::security::secure;
+use crate::settings::Settings;
 
 /// Options that carry the promises of [`crate::KafkaSource`] and [`crate::KafkaSink`], or have a
 /// setting of their own; `kafka.client` may not contradict them.
@@ -67,7 +68,11 @@ pub fn config(settings: &Settings) -> Result<ClientConfig, KafkaError> {
     }
     for (key, secret) in &settings.client_secrets {
         check_free(key)?;
-        config.set(key, secret.reveal(&format!("client_secrets.{key}"))?);
+        let value = secret.reveal().map_err(|error| KafkaError::Refused {
+            what: format!("kafka.client_secrets.{key}"),
+            detail: error.to_string(),
+        })?;
+        config.set(key, value);
     }
     config.set("bootstrap.servers", &settings.brokers);
     config.set("group.id", &settings.group);
@@ -81,7 +86,7 @@ pub fn config(settings: &Settings) -> Result<ClientConfig, KafkaError> {
             config.set(key, value);
         }
     }
-    secure(settings, &mut config)?;
+    secure(&settings.security, &mut config)?;
     Ok(config)
 }
 
@@ -95,99 +100,6 @@ fn check_free(key: &str) -> Result<(), KafkaError> {
         detail,
     })
 }
-
-fn secure(settings: &Settings, config: &mut ClientConfig) -> Result<(), KafkaError> {
-    let security = &settings.security;
-    let missing = |key: &str, why: &str| KafkaError::Refused {
-        what: format!("kafka.security.{key}"),
-        detail: why.to_owned(),
-    };
-    config.set("security.protocol", security.protocol.name());
-    if matches!(
-        security.protocol,
-        Protocol::SaslPlaintext | Protocol::SaslSsl
-    ) {
-        let why = "is needed by a protocol that begins with sasl; set it";
-        let mechanism = security
-            .mechanism
-            .ok_or_else(|| missing("mechanism", why))?;
-        let username = security
-            .username
-            .as_ref()
-            .ok_or_else(|| missing("username", why))?;
-        let password = security
-            .password
-            .as_ref()
-            .ok_or_else(|| missing("password", why))?;
-        config.set("sasl.mechanism", mechanism.name());
-        config.set("sasl.username", username);
-        config.set("sasl.password", password.reveal("security.password")?);
-    }
-    let files = [
-        ("ca_file", "ssl.ca.location", &security.ca_file),
-        (
-            "certificate_file",
-            "ssl.certificate.location",
-            &security.certificate_file,
-        ),
-        ("key_file", "ssl.key.location", &security.key_file),
-    ];
-    for (key, option, file) in files {
-        let Some(file) = file else { continue };
-        if let Err(cause) = std::fs::metadata(file) {
-            let why = format!("file {}: {cause}; correct the path", file.display());
-            return Err(missing(key, &why));
-        }
-        config.set(option, file.display().to_string());
-    }
-    if let Some(secret) = &security.key_password {
-        config.set("ssl.key.password", secret.reveal("security.key_password")?);
-    }
-    Ok(())
-}
-
-/// Remembers librdkafka's last complaint, for error messages; passes its log on to ours.
-#[derive(Clone, Default)]
-pub struct Complaints {
-    last: Arc<Mutex<String>>,
-}
-
-impl Complaints {
-    /// The last complaint; empty if there was none.
-    pub fn last(&self) -> String {
-        self.last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn remember(&self, complaint: &str) {
-        complaint.clone_into(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-impl ClientContext for Complaints {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error => {
-                self.remember(line);
-                tracing::debug!(target: "librdkafka", facility, "{line}");
-            }
-            RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{line}"),
-            _ => tracing::debug!(target: "librdkafka", facility, "{line}"),
-        }
-    }
-
-    fn error(&self, error: ClientError, reason: &str) {
-        self.remember(reason);
-        tracing::debug!(target: "librdkafka", "{error}: {reason}");
-    }
-}
-
-impl ConsumerContext for Complaints {}
 
 /// A client for questions: metadata, watermarks, committed offsets.
 pub struct Asker {
@@ -261,7 +173,13 @@ impl Asker {
             MachineClock::start().sleep(ASK_AGAIN);
             answer = question(ASK);
         }
-        answer.map_err(|error| self.sort(&error, place))
+        match answer {
+            Ok(answer) => {
+                self.complaints.forget();
+                Ok(answer)
+            }
+            Err(error) => Err(self.sort(&error, place)),
+        }
     }
 
     /// An identity or certificate that was turned down ends the asking: it will be again. These
@@ -273,11 +191,13 @@ impl Asker {
                 None => break,
                 Some(Ok(_)) => {}
                 Some(Err(error)) => match error.rdkafka_error_code() {
-                    Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
+                    Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL)
+                        if !may_pass(&self.complaints.last()) =>
+                    {
                         return Err(self.sort(&error, place));
                     }
-                    Some(code) => self.complaints.remember(&code.to_string()),
-                    None => {}
+                    // Their reasons are among the complaints.
+                    _ => {}
                 },
             }
         }
@@ -333,8 +253,7 @@ fn is_transient(error: &ClientError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
-    use crate::settings::Mechanism;
+    use segue_flow::secret::Secret;
 
     fn said(settings: &Settings) -> String {
         Asker::new(settings)
@@ -377,19 +296,5 @@ mod tests {
             "{message}"
         );
         assert!(!format!("{settings:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn half_an_identity_is_refused_by_key() {
-        let mut settings = Settings::default();
-        settings.security.protocol = Protocol::SaslSsl;
-        assert!(said(&settings).contains("kafka.security.mechanism"));
-        settings.security.mechanism = Some(Mechanism::Plain);
-        assert!(said(&settings).contains("kafka.security.username"));
-        settings.security.username = Some("u".into());
-        assert!(said(&settings).contains("kafka.security.password"));
-        let mut settings = Settings::default();
-        settings.security.ca_file = Some("/no/such/ca.pem".into());
-        assert!(said(&settings).contains("/no/such/ca.pem"));
     }
 }

@@ -8,7 +8,7 @@ use rdkafka::error::KafkaError as ClientError;
 use rdkafka::message::Message;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 
-use crate::client::Complaints;
+use crate::complaints::Complaints;
 
 /// Remembers the first record of an epoch that could not be delivered.
 #[derive(Clone, Default)]

@@ -3,6 +3,8 @@
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use segue_flow::{Remedy, SinkError, SourceError};
 
+use crate::security::FILES;
+
 /// A failure of Kafka or of our use of it.
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaError {
@@ -77,22 +79,34 @@ impl KafkaError {
         } else {
             format!("{error} ({said})")
         };
-        if let ClientError::ClientConfig(_, why, key, _) = error {
-            // The value is left out: it may be a secret.
-            return Self::Refused {
-                what: format!("kafka option {key}"),
-                detail: why.clone(),
-            };
+        match error {
+            ClientError::ClientConfig(_, why, key, value) => {
+                // The value is left out: it may be a secret.
+                let detail = match value.is_empty() {
+                    true => why.clone(),
+                    false => why.replace(value.as_str(), "..."),
+                };
+                let what = format!("kafka option {key}");
+                return Self::Refused { what, detail };
+            }
+            // Nobody was asked yet: what is set does not go together.
+            ClientError::ClientCreation(why) => {
+                return Self::Refused {
+                    what: "kafka".to_owned(),
+                    detail: format!("{why}; {}", check_files(why)),
+                };
+            }
+            _ => {}
         }
         let place = place.to_owned();
         match error.rdkafka_error_code() {
             Some(Code::Authentication | Code::SaslAuthenticationFailed) => Self::Refused {
                 what: format!("kafka at {address}"),
-                detail: format!("{detail}; check kafka.security: mechanism, username, password"),
+                detail: format!("{detail}; {CHECK_IDENTITY}"),
             },
             Some(Code::SSL) => Self::Refused {
                 what: format!("kafka at {address}"),
-                detail: format!("{detail}; check kafka.security: protocol, ca_file"),
+                detail: format!("{detail}; {}", blame(&detail).unwrap_or(CHECK_ENCRYPTION)),
             },
             Some(
                 Code::TopicAuthorizationFailed
@@ -136,11 +150,80 @@ impl KafkaError {
                 | Code::FencedInstanceId,
             ) => Self::Fenced(detail),
             Some(Code::IllegalGeneration | Code::UnknownMemberId) => Self::Revoked(detail),
-            _ => Self::Unreachable {
-                address: address.to_owned(),
-                detail: format!("{detail}; check that the broker runs and kafka.brokers is right"),
+            _ => match blame(said) {
+                Some(check) => Self::Refused {
+                    what: format!("kafka at {address}"),
+                    detail: format!("{detail}; {check}"),
+                },
+                None => Self::Unreachable {
+                    address: address.to_owned(),
+                    detail: format!("{detail}; {}", check_reach(said)),
+                },
             },
         }
+    }
+}
+
+const CHECK_IDENTITY: &str = "check kafka.security: mechanism, username, password";
+const CHECK_ENCRYPTION: &str = "check kafka.security: protocol, ca_file";
+
+/// Which setting a complaint of librdkafka's speaks of, if it does. Where there was no more than
+/// silence for an answer, the complaint is all there is to go by; `connectors/kafka/tests/secured.rs`
+/// brings each of them about.
+fn blame(said: &str) -> Option<&'static str> {
+    let any = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if any(&["certificate required", "bad certificate", "unknown ca"]) {
+        // The broker's alert: it is ours that it turns down.
+        return Some("check kafka.security: certificate_file, key_file");
+    }
+    if any(&["certificate verify failed", "verify broker certificate"]) {
+        return Some(
+            "check that kafka.security.ca_file holds the authority that signed the brokers' \
+             certificates, and that kafka.brokers names the hosts as these do",
+        );
+    }
+    if any(&["SASL authentication", "mechanism handshake failed"]) {
+        return Some(CHECK_IDENTITY);
+    }
+    // Both ends wait for the other to speak as they do, or take its words for a length.
+    let other_protocol = [
+        "PLAINTEXT broker listener",
+        "SSL listener",
+        "security.protocol",
+        "Invalid response size",
+        "SSL handshake",
+        "SSL connection handshake",
+    ];
+    any(&other_protocol).then_some(
+        "check kafka.security.protocol: this listener seems to speak another one than is set here",
+    )
+}
+
+/// What to look at where nobody answers. A listener that takes a connection and hangs up may speak
+/// another protocol, or its broker is on its way down: from here both look the same.
+fn check_reach(said: &str) -> &'static str {
+    let hung_up = ["Disconnected", "Broken pipe", "Connection reset"];
+    if hung_up.iter().any(|words| said.contains(words)) {
+        "check that the broker runs and stays up, and that kafka.security.protocol is what this \
+         listener speaks"
+    } else {
+        "check that the broker runs and kafka.brokers is right"
+    }
+}
+
+/// Whether a broker that goes away would look the same: then it is too early to give up.
+pub(crate) fn may_pass(said: &str) -> bool {
+    said.contains("Disconnected") || said.contains("SSL transport error")
+}
+
+/// Which of our settings the option is that librdkafka could not use.
+fn check_files(why: &str) -> String {
+    let of = FILES.iter().filter(|(option, _)| why.contains(option));
+    let settings: Vec<_> = of.map(|(_, key)| *key).collect();
+    match &*settings {
+        [] => "check kafka.client and kafka.security".to_owned(),
+        ["key_file"] => "check kafka.security: key_file, key_password".to_owned(),
+        keys => format!("check kafka.security: {}", keys.join(", ")),
     }
 }
 

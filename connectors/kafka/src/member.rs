@@ -31,7 +31,8 @@ use rdkafka::{ClientContext, TopicPartitionList};
 use segue_flow::names::{self, Name};
 use segue_flow::{LaneId, Remedy};
 
-use crate::client::{self, Asker, Complaints};
+use crate::client::{self, Asker};
+use crate::complaints::Complaints;
 use crate::error::KafkaError;
 use crate::settings::Settings;
 

@@ -11,7 +11,7 @@ use segue_flow::{ContentType, Offset, RawRecord, Readiness, Replay, Source, Sour
 use segue_listen::EventTime;
 
 use crate::client::{self, Asker};
-use crate::error::KafkaError;
+use crate::error::{KafkaError, may_pass};
 use crate::partition_queue::{self, PartitionQueue};
 use crate::settings::Settings;
 
@@ -170,6 +170,8 @@ impl KafkaSource {
         match error.rdkafka_error_code() {
             // One connection of several, or an idle one closed: the client mends it by itself.
             Some(RDKafkaErrorCode::BrokerTransportFailure) => Ok(None),
+            // Or one that went away while it was greeted.
+            Some(RDKafkaErrorCode::SSL) if may_pass(&self.asker.complaints.last()) => Ok(None),
             Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
                 let (first, end) = self.asker.watermarks(&self.topic, self.partition)?;
                 Err(self.outside(self.position, first, end).into())

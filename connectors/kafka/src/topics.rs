@@ -10,7 +10,8 @@ use segue_flow::clock::{MachineClock, WallClock};
 use segue_flow::{Epoch, Offset};
 use segue_listen::EventTime;
 
-use crate::client::{self, Asker, Complaints};
+use crate::client::{self, Asker};
+use crate::complaints::Complaints;
 use crate::error::KafkaError;
 use crate::settings::Settings;
 

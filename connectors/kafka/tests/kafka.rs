@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use contract::{Connector, numbers, read_count, read_to_end, write_numbers};
 use rdkafka::producer::{BaseProducer, Producer};
+use segue_flow::secret::Secret;
 use segue_flow::{
     Epoch, LaneId, Offset, OffsetRange, OutRecord, Readiness, Sink, SinkError, Source, SourceError,
 };
 use segue_kafka::broker::{Broker, PASSWORD, USER};
 use segue_kafka::{
-    Guarantee, KafkaError, KafkaSink, KafkaSource, Mechanism, Protocol, Secret, Settings, Until,
-    topics,
+    Guarantee, KafkaError, KafkaSink, KafkaSource, Mechanism, Protocol, Settings, Until, topics,
 };
 use segue_listen::EventTime;
 
