@@ -13,6 +13,8 @@ use crate::track::TrackKey;
 
 mod quick;
 
+pub use quick::{Glance, glance};
+
 /// The schema version that is written, and the newest that is read.
 pub const VERSION: u16 = 1;
 
@@ -195,7 +197,7 @@ impl std::error::Error for WireError {}
 /// See [`WireError`]; none of them says anything about the next record.
 pub fn decode(bytes: &[u8], format: Format) -> Result<Decoded<'_>, WireError> {
     let fields: Fields<'_> = match format {
-        Format::MessagePack => match quick::fields(bytes) {
+        Format::MessagePack => match glance(bytes).and_then(|glance| glance.fields()) {
             Some(fields) => Ok(fields),
             None => rmp_serde::from_slice(bytes).map_err(|e| e.to_string()),
         },

@@ -15,12 +15,12 @@ use segue_flow::names::{self, Name};
 use segue_flow::partition::partition_of;
 use segue_flow::stage::StageError;
 use segue_flow::{RawRecord, Remedy};
-use segue_listen::wire::{self, Format, WireListen};
+use segue_listen::wire::{self, Format, Glance, WireListen};
 use segue_listen::{ListenRef, TrackId, TrackKey};
 use serde::{Deserialize, Serialize};
 
 use crate::arrival::Arrival;
-use crate::spellings::{Spelling, Spellings, Spelt};
+use crate::spellings::{Spellings, Spelt};
 use crate::update::Update;
 
 /// The longest name of a listener that is accepted, in bytes: beyond it the record is an attack or
@@ -31,7 +31,8 @@ const LONGEST_USER: usize = 512;
 pub struct ListenDecoder {
     lane: LaneId,
     lanes: u32,
-    slots: HashMap<Box<str>, u32, FixedState>,
+    /// By the bytes of the name.
+    slots: HashMap<Box<[u8]>, u32, FixedState>,
     /// Names of listeners by slot.
     listeners: Vec<Box<str>>,
     /// By slot, whether the listener's name belongs into this lane.
@@ -79,34 +80,47 @@ impl ListenDecoder {
         })
     }
 
-    /// The same for a play as it travels, whose track is known by its spelling in all but the first
-    /// plays of it.
-    fn intern_spelt(&mut self, listen: &WireListen<'_>) -> Result<Arrival, String> {
-        let spelling = Spelling::of(listen.spelling());
-        let Some(spelt) = spelling.and_then(|spelling| self.spellings.get(spelling)) else {
-            let arrival = self.intern(&listen.listen())?;
-            if let Some(spelling) = spelling {
-                let spelt = Spelt {
-                    track: arrival.track,
-                    tie: arrival.tie,
-                };
-                self.spellings.put(spelling, spelt, self.tracks.len());
-            }
-            return Ok(arrival);
-        };
-        Ok(Arrival {
-            slot: self.slot(listen.user())?,
-            track: spelt.track,
-            tie: spelt.tie,
-            at: listen.at,
-            duration: listen.duration,
-            played: listen.played,
+    /// The arrival that a play is whose listener and track were both seen before, spelt as here.
+    fn recognised(&mut self, glance: &Glance<'_>) -> Option<Arrival> {
+        let (at, duration, played) = glance.times()?;
+        let spelling = self.spellings.of(glance.spelling())?;
+        let Spelt { track, tie } = self.spellings.get(spelling)?;
+        let slot = *self.slots.get(glance.user())?;
+        Some(Arrival {
+            slot,
+            track,
+            tie,
+            at,
+            duration,
+            played,
         })
+    }
+
+    /// Looks a play up by its key, and remembers how it is spelt.
+    fn learnt(&mut self, listen: &WireListen<'_>) -> Result<Arrival, String> {
+        let arrival = self.intern(&listen.listen())?;
+        if let Some(spelling) = self.spellings.of(listen.spelling().map(str::as_bytes)) {
+            let spelt = Spelt {
+                track: arrival.track,
+                tie: arrival.tie,
+            };
+            self.spellings.put(spelling, spelt, self.tracks.len());
+        }
+        Ok(arrival)
+    }
+
+    /// Counts a record that lies where its key does not belong. It is not refused: the listener's plays
+    /// are here, and nowhere else.
+    fn placed(&self, key: Option<&[u8]>, user: &[u8], arrival: Arrival) -> Decoded<Arrival> {
+        if key.is_some_and(|key| self.is_misrouted(key, user, arrival.slot)) {
+            names::count(Name::Misrouted, 1);
+        }
+        Decoded::Item(arrival.at, arrival)
     }
 
     #[inline]
     fn slot(&mut self, user: &str) -> Result<u32, String> {
-        match self.slots.get(user) {
+        match self.slots.get(user.as_bytes()) {
             Some(slot) => Ok(*slot),
             None => self.new_listener(user),
         }
@@ -125,8 +139,8 @@ impl ListenDecoder {
 
     /// Whether a record lies where its key says; listeners' own names, which are the keys as a rule,
     /// have been looked at.
-    fn is_misrouted(&self, key: &[u8], user: &str, slot: u32) -> bool {
-        if key == user.as_bytes() {
+    fn is_misrouted(&self, key: &[u8], user: &[u8], slot: u32) -> bool {
+        if key == user {
             return self.at_home.get(slot as usize) == Some(&false);
         }
         !self.is_at_home(key)
@@ -139,7 +153,7 @@ impl ListenDecoder {
             return Err(format!("user name of {len} bytes exceeds {LONGEST_USER}"));
         }
         let slot = u32::try_from(self.listeners.len()).map_err(|e| e.to_string())?;
-        self.slots.insert(name.into(), slot);
+        self.slots.insert(name.as_bytes().into(), slot);
         self.listeners.push(name.into());
         self.at_home.push(self.is_at_home(name.as_bytes()));
         self.news.push(Update::Listener {
@@ -196,20 +210,19 @@ impl Decode for ListenDecoder {
         let Some(value) = record.value else {
             return Ok(Decoded::Nothing);
         };
+        if let Some(glance) = wire::glance(value)
+            && let Some(arrival) = self.recognised(&glance)
+        {
+            return Ok(self.placed(record.key, glance.user(), arrival));
+        }
         // What the bytes are decides. The header is not asked unless they say nothing: some logs have
         // to take all headers of a record apart for it.
         let decoded = wire::decode(value, Format::of(value));
         match decoded.map_err(|error| refusal(record, error.to_string()))? {
             wire::Decoded::Heartbeat(at) => Ok(Decoded::Heartbeat(at)),
             wire::Decoded::Listen(listen) => {
-                let arrival = self.intern_spelt(&listen)?;
-                if let Some(key) = record.key
-                    && self.is_misrouted(key, listen.user(), arrival.slot)
-                {
-                    // Counted, not refused: the listener's plays are here, and nowhere else.
-                    names::count(Name::Misrouted, 1);
-                }
-                Ok(Decoded::Item(arrival.at, arrival))
+                let arrival = self.learnt(&listen)?;
+                Ok(self.placed(record.key, listen.user().as_bytes(), arrival))
             }
         }
     }
@@ -240,7 +253,8 @@ impl Decode for ListenDecoder {
     }
 
     fn restore(&mut self, names: Names) -> Result<(), StageError> {
-        let slots = names.listeners.iter().cloned().zip(0..);
+        let slots = names.listeners.iter().map(|name| name.as_bytes().into());
+        let slots = slots.zip(0..);
         self.slots = slots.collect();
         self.tracks = names
             .tracks

@@ -15,28 +15,12 @@ const LONGEST: usize = 512;
 /// differently makes it begin anew, not grow.
 const SPARE: usize = 1 << 16;
 
-/// Between the parts; not a byte of any UTF-8 text.
+/// Between the parts; not a byte of any UTF-8 text, and what is not is never remembered.
 const SEPARATOR: u8 = 0xff;
 
 /// A spelling's hash, 128 bits wide as track keys are, and for the same reason.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Spelling(u128);
-
-impl Spelling {
-    /// Of a track's MusicBrainz id, artist and title; `None` if it is too long to be remembered.
-    pub(crate) fn of(parts: [&str; 3]) -> Option<Self> {
-        let mut bytes = [0; LONGEST];
-        let mut length = 0;
-        for part in parts {
-            let place = bytes.get_mut(length..length + part.len() + 1)?;
-            let (separator, text) = place.split_last_mut()?;
-            text.copy_from_slice(part.as_bytes());
-            *separator = SEPARATOR;
-            length += part.len() + 1;
-        }
-        bytes.get(..length).map(|bytes| Self(xxh3_128(bytes)))
-    }
-}
 
 /// What is known of a spelling's track.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,9 +34,24 @@ pub(crate) struct Spelt {
 #[derive(Default)]
 pub(crate) struct Spellings {
     known: HashMap<Spelling, Spelt, FixedState>,
+    /// The parts of the one that is being hashed.
+    parts: Vec<u8>,
 }
 
 impl Spellings {
+    /// Of a track's MusicBrainz id, artist and title; `None` if it is too long to be remembered.
+    pub(crate) fn of(&mut self, parts: [&[u8]; 3]) -> Option<Spelling> {
+        self.parts.clear();
+        for part in parts {
+            if self.parts.len() + part.len() >= LONGEST {
+                return None;
+            }
+            self.parts.extend_from_slice(part);
+            self.parts.push(SEPARATOR);
+        }
+        Some(Spelling(xxh3_128(&self.parts)))
+    }
+
     pub(crate) fn get(&self, spelling: Spelling) -> Option<Spelt> {
         self.known.get(&spelling).copied()
     }
@@ -76,10 +75,15 @@ mod tests {
 
     #[test]
     fn parts_do_not_run_into_each_other() {
-        let one = Spelling::of(["", "a b", "c"]);
-        assert_ne!(one, Spelling::of(["", "a", "b c"]));
-        assert_ne!(one, Spelling::of(["a b", "", "c"]));
-        assert_eq!(one, Spelling::of(["", "a b", "c"]));
+        let mut spellings = Spellings::default();
+        let mut of = |parts: [&str; 3]| spellings.of(parts.map(str::as_bytes));
+        let one = of(["", "a b", "c"]);
+        assert_ne!(one, of(["", "a", "b c"]));
+        assert_ne!(one, of(["a b", "", "c"]));
+        assert_eq!(one, of(["", "a b", "c"]));
+        let long = "x".repeat(LONGEST);
+        assert_eq!(of(["", &long, ""]), None);
+        assert!(of(["", &long[..LONGEST - 3], ""]).is_some());
     }
 
     #[test]
@@ -93,8 +97,5 @@ mod tests {
             spellings.put(Spelling(number), spelt, 1);
             assert!(spellings.known.len() <= SPARE + 2);
         }
-        let long = "x".repeat(LONGEST);
-        assert_eq!(Spelling::of(["", &long, ""]), None);
-        assert!(Spelling::of(["", &long[..LONGEST - 3], ""]).is_some());
     }
 }

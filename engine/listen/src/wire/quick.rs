@@ -8,55 +8,119 @@
 
 use std::borrow::Cow;
 
-use super::Fields;
+use super::{Fields, LONGEST_PLAY, VERSION};
+use crate::time::{EventTime, Span};
 
-/// The fields of a record, if it is an ordinary one.
-pub(super) fn fields(bytes: &[u8]) -> Option<Fields<'_>> {
+/// What an ordinary record says, before anyone has looked whether its text is text: enough to recognise
+/// a listener and a track that were seen before.
+#[derive(Clone, Copy, PartialEq, Default, Debug)]
+pub struct Glance<'a> {
+    v: u16,
+    user: Option<&'a [u8]>,
+    mbid: Option<&'a [u8]>,
+    artist: Option<&'a [u8]>,
+    title: Option<&'a [u8]>,
+    at_ms: Option<i64>,
+    duration_ms: Option<i64>,
+    played_ms: Option<i64>,
+    heartbeat_ms: Option<i64>,
+}
+
+impl<'a> Glance<'a> {
+    /// The listener.
+    pub fn user(&self) -> &'a [u8] {
+        self.user.unwrap_or_default()
+    }
+
+    /// What the track's key follows from, as it is spelt here: MusicBrainz id, artist, title.
+    pub fn spelling(&self) -> [&'a [u8]; 3] {
+        [self.mbid, self.artist, self.title].map(Option::unwrap_or_default)
+    }
+
+    /// When it started, how long the track is, and how long it was played; `None` where any of it is
+    /// nothing that a play can say, or the record no play.
+    pub fn times(&self) -> Option<(EventTime, Option<Span>, Option<Span>)> {
+        if self.v != VERSION || self.heartbeat_ms.is_some() {
+            return None;
+        }
+        let length = |millis: Option<i64>| match millis {
+            None => Some(None),
+            Some(millis) if (0..=LONGEST_PLAY.millis()).contains(&millis) => {
+                Some(Some(Span::from_millis(millis)))
+            }
+            Some(_) => None,
+        };
+        let at = EventTime::plausible(self.at_ms?).ok()?;
+        Some((at, length(self.duration_ms)?, length(self.played_ms)?))
+    }
+
+    /// The fields, if their text is text.
+    pub(super) fn fields(&self) -> Option<Fields<'a>> {
+        let text = |bytes: Option<&'a [u8]>| match bytes {
+            None => Some(None),
+            Some(bytes) => Some(Some(Cow::Borrowed(std::str::from_utf8(bytes).ok()?))),
+        };
+        Some(Fields {
+            v: self.v,
+            user: text(self.user)?,
+            mbid: text(self.mbid)?,
+            artist: text(self.artist)?,
+            title: text(self.title)?,
+            at_ms: self.at_ms,
+            duration_ms: self.duration_ms,
+            played_ms: self.played_ms,
+            heartbeat_ms: self.heartbeat_ms,
+        })
+    }
+}
+
+/// What a record says, if it is an ordinary one in MessagePack; [`super::decode`] has the say about all
+/// others.
+pub fn glance(bytes: &[u8]) -> Option<Glance<'_>> {
     let mut bytes = Bytes(bytes);
     let pairs = match bytes.byte()? {
         short @ 0x80..=0x8f => usize::from(short & 0x0f),
         0xde => usize::from(u16::from_be_bytes(bytes.array()?)),
         _ => return None,
     };
-    let mut fields = Fields::default();
+    let mut glance = Glance::default();
     let mut seen = 0u16;
     for _ in 0..pairs {
-        let name = bytes.text()?;
-        let bit = match name {
-            "v" => {
-                fields.v = u16::try_from(bytes.integer()?).ok()?;
+        let bit = match bytes.string()? {
+            b"v" => {
+                glance.v = u16::try_from(bytes.integer()?).ok()?;
                 1
             }
-            "user" => {
-                fields.user = bytes.optional_text()?;
+            b"user" => {
+                glance.user = bytes.optional(Bytes::string)?;
                 1 << 1
             }
-            "mbid" => {
-                fields.mbid = bytes.optional_text()?;
+            b"mbid" => {
+                glance.mbid = bytes.optional(Bytes::string)?;
                 1 << 2
             }
-            "artist" => {
-                fields.artist = bytes.optional_text()?;
+            b"artist" => {
+                glance.artist = bytes.optional(Bytes::string)?;
                 1 << 3
             }
-            "title" => {
-                fields.title = bytes.optional_text()?;
+            b"title" => {
+                glance.title = bytes.optional(Bytes::string)?;
                 1 << 4
             }
-            "at_ms" => {
-                fields.at_ms = bytes.optional_integer()?;
+            b"at_ms" => {
+                glance.at_ms = bytes.optional(Bytes::integer)?;
                 1 << 5
             }
-            "duration_ms" => {
-                fields.duration_ms = bytes.optional_integer()?;
+            b"duration_ms" => {
+                glance.duration_ms = bytes.optional(Bytes::integer)?;
                 1 << 6
             }
-            "played_ms" => {
-                fields.played_ms = bytes.optional_integer()?;
+            b"played_ms" => {
+                glance.played_ms = bytes.optional(Bytes::integer)?;
                 1 << 7
             }
-            "heartbeat_ms" => {
-                fields.heartbeat_ms = bytes.optional_integer()?;
+            b"heartbeat_ms" => {
+                glance.heartbeat_ms = bytes.optional(Bytes::integer)?;
                 1 << 8
             }
             _ => return None,
@@ -67,7 +131,7 @@ pub(super) fn fields(bytes: &[u8]) -> Option<Fields<'_>> {
         seen |= bit;
     }
     // A record without a version is one that `rmp-serde` refuses.
-    (seen & 1 != 0 && bytes.0.is_empty()).then_some(fields)
+    (seen & 1 != 0 && bytes.0.is_empty()).then_some(glance)
 }
 
 /// What is left to read. The markers are those of
@@ -98,8 +162,9 @@ impl<'a> Bytes<'a> {
         nil
     }
 
+    /// The bytes of a string, whatever they are.
     #[inline]
-    fn text(&mut self) -> Option<&'a str> {
+    fn string(&mut self) -> Option<&'a [u8]> {
         let length = match self.byte()? {
             short @ 0xa0..=0xbf => usize::from(short & 0x1f),
             0xd9 => usize::from(self.byte()?),
@@ -107,9 +172,9 @@ impl<'a> Bytes<'a> {
             0xdb => usize::try_from(u32::from_be_bytes(self.array()?)).ok()?,
             _ => return None,
         };
-        let (text, rest) = self.0.split_at_checked(length)?;
+        let (string, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
-        std::str::from_utf8(text).ok()
+        Some(string)
     }
 
     #[inline]
@@ -129,20 +194,13 @@ impl<'a> Bytes<'a> {
         })
     }
 
+    /// A value that may be nil.
     #[inline]
-    fn optional_text(&mut self) -> Option<Option<Cow<'a, str>>> {
+    fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
         if self.is_nil() {
             return Some(None);
         }
-        self.text().map(|text| Some(Cow::Borrowed(text)))
-    }
-
-    #[inline]
-    fn optional_integer(&mut self) -> Option<Option<i64>> {
-        if self.is_nil() {
-            return Some(None);
-        }
-        self.integer().map(Some)
+        read(self).map(Some)
     }
 }
 
@@ -200,7 +258,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(4_000))]
         #[test]
         fn what_is_read_quickly_is_what_rmp_serde_reads(bytes in nearly()) {
-            if let Some(quick) = fields(&bytes) {
+            if let Some(quick) = glance(&bytes).and_then(|glance| glance.fields()) {
                 let slow: Fields<'_> = rmp_serde::from_slice(&bytes).unwrap();
                 prop_assert_eq!(quick, slow);
             }
@@ -223,7 +281,7 @@ mod tests {
             };
             let mut bytes = Vec::new();
             rmp_serde::encode::write_named(&mut bytes, &written).unwrap();
-            prop_assert_eq!(fields(&bytes), Some(written));
+            prop_assert_eq!(glance(&bytes).and_then(|glance| glance.fields()), Some(written));
         }
     }
 }
