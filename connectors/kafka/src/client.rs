@@ -17,7 +17,7 @@ use crate::settings::Settings;
 
 /// Options that carry the promises of [`crate::KafkaSource`] and [`crate::KafkaSink`], or have a
 /// setting of their own; `kafka.client` may not contradict them.
-const OURS: [&str; 19] = [
+const OURS: [&str; 20] = [
     "bootstrap.servers",
     "metadata.broker.list",
     "group.id",
@@ -37,6 +37,7 @@ const OURS: [&str; 19] = [
     "transactional.id",
     "partitioner",
     "message.max.bytes",
+    "delivery.report.only.error",
 ];
 
 /// How long one question may take, within [`Settings::connect_within`]: between two, an

@@ -98,6 +98,8 @@ impl KafkaSink {
             .set("partitioner", "murmur2_random")
             .set("enable.idempotence", "true")
             .set("allow.auto.create.topics", "false")
+            // Of what was delivered nothing is to be done.
+            .set("delivery.report.only.error", "true")
             .set(
                 "message.timeout.ms",
                 settings.deliver_within.as_millis().to_string(),

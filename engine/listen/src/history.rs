@@ -41,6 +41,37 @@ impl Default for Play {
     }
 }
 
+#[cfg(feature = "serde")]
+impl crate::rows::Row for Play {
+    type Bytes = [u8; 24];
+
+    fn to_bytes(&self) -> Self::Bytes {
+        let mut bytes = [0; 24];
+        let (at, rest) = bytes.split_at_mut(8);
+        at.copy_from_slice(&self.at.millis().to_le_bytes());
+        let words = [self.track.0, self.heard, self.length, self.tie];
+        for (place, word) in rest.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: Self::Bytes) -> Self {
+        let (at, rest) = bytes.split_at(8);
+        let mut words = rest
+            .chunks_exact(4)
+            .map(|word| word.try_into().map_or(0, u32::from_le_bytes));
+        let mut word = || words.next().unwrap_or_default();
+        Self {
+            at: EventTime::from_millis(at.try_into().map_or(0, i64::from_le_bytes)),
+            track: TrackId(word()),
+            heard: word(),
+            length: word(),
+            tie: word(),
+        }
+    }
+}
+
 impl Play {
     /// A play whose ratio is not known yet.
     pub fn new(at: EventTime, track: TrackId, key: TrackKey) -> Self {

@@ -11,7 +11,8 @@
 //! 6. [`duration`]: a track's length, estimated from the gaps between plays where nobody states it.
 //! 7. [`session`]: which plays belong together.
 //! 8. [`history`]: a listener's last plays, in event-time order.
-//! 9. `wire` (feature `wire`): listens as MessagePack and JSON.
+//! 9. `rows` (feature `serde`): tables in a checkpoint, as bytes.
+//! 10. `wire` (feature `wire`): listens as MessagePack and JSON.
 //!
 //! This room does not do I/O, does not know threads, clocks or tensors, and has no dependency
 //! unless a format is asked for. The engine's lanes and the Arroyo plugins both stand on it, so a
@@ -23,6 +24,8 @@ pub mod completion;
 pub mod duration;
 pub mod history;
 pub mod listen;
+#[cfg(feature = "serde")]
+pub mod rows;
 pub mod session;
 pub mod time;
 pub mod track;

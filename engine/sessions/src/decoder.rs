@@ -198,6 +198,7 @@ fn refusal(record: &RawRecord<'_>, error: String) -> String {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Names {
     listeners: Vec<Box<str>>,
+    #[serde(with = "segue_listen::rows")]
     tracks: Vec<TrackKey>,
 }
 

@@ -20,6 +20,7 @@ pub struct ListeningState {
 struct SlotState {
     sessions: Vec<Session>,
     armed: bool,
+    #[serde(with = "segue_listen::rows")]
     plays: Vec<Play>,
     forgotten: Vec<(EventTime, u32)>,
 }

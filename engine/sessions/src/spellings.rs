@@ -18,9 +18,11 @@ const SPARE: usize = 1 << 16;
 /// Between the parts; not a byte of any UTF-8 text, and what is not is never remembered.
 const SEPARATOR: u8 = 0xff;
 
-/// A spelling's hash, 128 bits wide as track keys are, and for the same reason.
+/// A spelling's hash: 96 bits are wide enough that a catalogue of 10^8 tracks expects no collision, and
+/// with what is known of it they fit into 20 bytes. The narrower the table, the more of it is in the
+/// processor's cache.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Spelling(u128);
+pub(crate) struct Spelling([u32; 3]);
 
 /// What is known of a spelling's track.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,7 +51,8 @@ impl Spellings {
             self.parts.extend_from_slice(part);
             self.parts.push(SEPARATOR);
         }
-        Some(Spelling(xxh3_128(&self.parts)))
+        let hash = xxh3_128(&self.parts);
+        Some(Spelling([0, 32, 64].map(|bits| (hash >> bits) as u32)))
     }
 
     pub(crate) fn get(&self, spelling: Spelling) -> Option<Spelt> {
@@ -93,8 +96,8 @@ mod tests {
             track: TrackId(0),
             tie: 0,
         };
-        for number in 0..3 * SPARE as u128 {
-            spellings.put(Spelling(number), spelt, 1);
+        for number in 0..3 * SPARE as u32 {
+            spellings.put(Spelling([number, 0, 0]), spelt, 1);
             assert!(spellings.known.len() <= SPARE + 2);
         }
     }

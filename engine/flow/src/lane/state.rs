@@ -11,7 +11,7 @@ use crate::source::Source;
 use crate::stage::{Stage, StageError};
 
 /// The version of [`State`]; what is nested in it has no versions of its own.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// What names a lane's state in a part's header.
 const ROOM: &str = "lane";
