@@ -15,9 +15,7 @@ use segue_listen::{EventTime, Punctuality, Span, Watermark, WatermarkClock};
 use crate::barrier::{Barrier, BarrierCall, LAST};
 use crate::clock::WallClock;
 use crate::epoch::{LaneId, Offset, OffsetRange};
-use crate::names::{self, Name};
 use crate::queue::Inlet;
-use crate::remedy::Remedy;
 use crate::source::{RawRecord, Readiness, Source, SourceError};
 use crate::stage::{Kept, Stage, StageError};
 
@@ -25,9 +23,11 @@ mod batch;
 mod gauges;
 mod settings;
 mod state;
+mod together;
 
 pub use batch::{Aside, AsideReason, Batch, Counts};
 pub use settings::{AtEnd, LaneSettings};
+pub use together::run_together;
 
 use gauges::Gauges;
 
@@ -199,15 +199,19 @@ where
         self
     }
 
-    /// Reads once, and hands over what came of it.
+    /// Reads once, waiting for records as long as `patience`, and hands over what came of it.
     ///
     /// # Errors
     /// See [`LaneError`]; what was read before the error has been handed over.
-    pub fn step(&mut self, wall: &dyn WallClock) -> Result<LaneState, LaneError> {
+    pub fn step(
+        &mut self,
+        wall: &dyn WallClock,
+        patience: Duration,
+    ) -> Result<LaneState, LaneError> {
         let mut read_at = None;
         let (work, inlet, id) = (&mut self.work, &mut self.inlet, self.id);
         let (mut connected, before) = (true, work.position);
-        let read = self.source.read(self.settings.patience, &mut |record| {
+        let read = self.source.read(patience, &mut |record| {
             read_at.get_or_insert_with(|| wall.now());
             work.take(&record);
             if work.outputs.len() >= work.settings.batch {
@@ -244,9 +248,7 @@ where
         })
     }
 
-    /// Steps until the log ends, the receiver goes, or `stop` says so (then what was read is handed
-    /// over, and open sessions stay open for the next start). A source that cannot be reached is
-    /// tried again, at growing intervals.
+    /// Runs it alone: see [`run_together`].
     ///
     /// # Errors
     /// See [`LaneError`].
@@ -255,31 +257,21 @@ where
         wall: &dyn WallClock,
         stop: &dyn Fn() -> bool,
     ) -> Result<LaneState, LaneError> {
-        let mut wait = FIRST_RETRY;
-        loop {
-            match self.step(wall) {
-                Ok(LaneState::Running) => wait = FIRST_RETRY,
-                Ok(LaneState::Ended) => return self.last(wall, LaneState::Ended),
-                Ok(LaneState::Disconnected) => return Ok(LaneState::Disconnected),
-                Err(LaneError::Source { lane, error }) if error.remedy() == Remedy::Retry => {
-                    names::count(Name::SourceRetries, 1);
-                    tracing::warn!(lane = lane.0, %error, ?wait, "trying again");
-                    wall.sleep(wait);
-                    wait = (2 * wait).min(LONGEST_RETRY);
-                }
-                Err(error) => return Err(error),
-            }
-            if stop() {
-                return self.last(wall, LaneState::Running);
-            }
-            if let Some((call, answered)) = &mut self.call {
-                let called = call.called();
-                if called > *answered {
-                    *answered = called;
-                    self.answer(called, wall)?;
-                }
-            }
+        let states = run_together(std::slice::from_mut(self), wall, stop)?;
+        Ok(states.first().copied().unwrap_or(LaneState::Running))
+    }
+
+    /// Hands over the state if it was called for.
+    fn answer_call(&mut self, wall: &dyn WallClock) -> Result<(), LaneError> {
+        let Some((call, answered)) = &mut self.call else {
+            return Ok(());
+        };
+        let called = call.called();
+        if called <= *answered {
+            return Ok(());
         }
+        *answered = called;
+        self.answer(called, wall)
     }
 
     /// Hands over the state, and what the queue's policy holds back.

@@ -75,6 +75,9 @@ pub struct Stream {
     /// Partitions of a topic that is made here, and lanes of an in-process run. One lane keeps a
     /// replay in one global order.
     pub lanes: u32,
+    /// Threads that read lanes; 0: one for each lane. Where there are fewer than lanes, each takes
+    /// several in turn, which changes nothing of what they say.
+    pub threads: u32,
     /// How records are written: `messagepack` or `json`. Both are read, whichever is set.
     pub format: Format,
     /// How far behind the newest of its lane a listen may come and still be on time.
@@ -102,6 +105,7 @@ impl Default for Stream {
         Self {
             topic: "listens".to_owned(),
             lanes: 1,
+            threads: 0,
             format: Format::MessagePack,
             disorder: Duration::from_secs(60),
             lateness: Duration::from_secs(3_600),

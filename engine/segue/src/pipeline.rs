@@ -18,7 +18,7 @@ use segue_catalog::durations::DurationEstimates;
 use segue_catalog::encoder::Encoder;
 use segue_catalog::newcomers;
 use segue_flow::clock::WallClock;
-use segue_flow::lane::{Batch, Lane, LaneSettings, LaneState};
+use segue_flow::lane::{Batch, Lane, LaneSettings, LaneState, run_together};
 use segue_flow::queue::{Outlet, Received, queue};
 use segue_flow::{LaneId, Sink, Source};
 use segue_recommend::recommender::Recommender;
@@ -41,6 +41,8 @@ pub struct Pipeline {
     pub sink: Box<dyn Sink>,
     /// How lanes judge and cut.
     pub lane: LaneSettings,
+    /// Threads that read lanes; 0: one for each.
+    pub threads: u32,
     /// The rules of sessions.
     pub sessions: SessionSettings,
     /// How the recommending stage works.
@@ -83,7 +85,7 @@ pub fn run(mut pipeline: Pipeline) -> Result<RunSummary> {
         held: sources.iter().map(|(lane, _)| *lane).collect(),
         ..pipeline.stage
     };
-    let lanes = stage.lanes;
+    let partitions = stage.lanes;
     let lane = LaneSettings {
         in_order: stage.exact,
         ..pipeline.lane
@@ -93,9 +95,9 @@ pub fn run(mut pipeline: Pipeline) -> Result<RunSummary> {
     let (inlet, outlet) = queue("lanes", queues.lanes, clock.clone());
 
     std::thread::scope(|scope| {
-        let mut workers = Vec::new();
+        let mut lanes = Vec::new();
         for (id, source) in sources {
-            let decoder = ListenDecoder::new(id, lanes);
+            let decoder = ListenDecoder::new(id, partitions);
             let listening = ListeningStage::new(sessions);
             let mut lane = Lane::new(id, source, decoder, listening, inlet.another(), lane);
             if let Some(restored) = &mut pipeline.restored
@@ -109,12 +111,17 @@ pub fn run(mut pipeline: Pipeline) -> Result<RunSummary> {
             if let Some(checkpointing) = &pipeline.checkpointing {
                 lane = lane.answering(checkpointing.call.clone());
             }
+            lanes.push(lane);
+        }
+        let mut workers = Vec::new();
+        for (number, lanes) in (0..).zip(dealt(lanes, pipeline.threads)) {
             let (clock, stop) = (clock.clone(), stop.clone());
+            let number: usize = number;
             workers.push(
                 std::thread::Builder::new()
-                    .name(format!("lane-{}", id.0))
-                    .spawn_scoped(scope, move || run_lane(lane, &*clock, &stop))
-                    .context("a lane's thread cannot be started")?,
+                    .name(format!("lanes-{number}"))
+                    .spawn_scoped(scope, move || run_lanes(lanes, &*clock, &stop))
+                    .context("a thread of lanes cannot be started")?,
             );
         }
         drop(inlet);
@@ -155,11 +162,11 @@ pub fn run(mut pipeline: Pipeline) -> Result<RunSummary> {
         let sentinel = Sentinel::over(&stop);
         let outcome = sentinel.relieved(recommend(stage, parts, outlet));
         for worker in workers {
-            let lane = worker
+            let ran = worker
                 .join()
-                .map_err(|_| anyhow!("a lane's thread panicked: a bug"))?;
-            // The lane's own error comes first: the stage only saw its queue end.
-            lane?;
+                .map_err(|_| anyhow!("a thread of lanes panicked: a bug"))?;
+            // A lane's own error comes first: the stage only saw its queue end.
+            ran?;
         }
         outcome
     })
@@ -190,13 +197,30 @@ impl Drop for Sentinel<'_> {
     }
 }
 
-fn run_lane<S: Source>(
-    mut lane: Lane<S, ListenDecoder, ListeningStage>,
+type ListeningLane = Lane<Box<dyn Source>, ListenDecoder, ListeningStage>;
+
+/// Lanes by thread: as many threads as are wanted, or one for each lane.
+fn dealt(lanes: Vec<ListeningLane>, threads: u32) -> Vec<Vec<ListeningLane>> {
+    let threads = match threads as usize {
+        0 => lanes.len(),
+        threads => threads.min(lanes.len()),
+    };
+    let mut hands: Vec<Vec<ListeningLane>> = (0..threads).map(|_| Vec::new()).collect();
+    for (lane, at) in lanes.into_iter().zip((0..threads).cycle()) {
+        if let Some(hand) = hands.get_mut(at) {
+            hand.push(lane);
+        }
+    }
+    hands
+}
+
+fn run_lanes(
+    mut lanes: Vec<ListeningLane>,
     clock: &dyn WallClock,
     stop: &AtomicBool,
-) -> Result<LaneState> {
+) -> Result<Vec<LaneState>> {
     let sentinel = Sentinel::over(stop);
-    let outcome = lane.run(clock, &|| stop.load(Ordering::Relaxed));
+    let outcome = run_together(&mut lanes, clock, &|| stop.load(Ordering::Relaxed));
     sentinel.relieved(outcome.map_err(Into::into))
 }
 

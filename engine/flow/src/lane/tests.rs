@@ -7,6 +7,7 @@ use crate::clock::MachineClock;
 use crate::epoch::Epoch;
 use crate::memory::{Line, ScriptedSource};
 use crate::queue::{QueueSettings, WhenFull, queue};
+use crate::remedy::Remedy;
 
 /// Values are seconds in decimal; `h…` a heartbeat; anything else is malformed.
 struct Seconds;
@@ -188,7 +189,7 @@ fn a_source_out_of_reach_is_named_and_tried_again() {
     let source = ScriptedSource::new(vec![record("1"), Line::Crash, record("2")]);
     let settings = LaneSettings::default();
     let mut lane = Lane::new(LaneId(7), source, Seconds, Echo, inlet, settings);
-    let error = lane.step(&*wall).unwrap_err().to_string();
+    let error = lane.step(&*wall, Duration::ZERO).unwrap_err().to_string();
     assert!(
         error.starts_with("lane 7: the script cannot be reached"),
         "{error}"
@@ -199,6 +200,47 @@ fn a_source_out_of_reach_is_named_and_tried_again() {
     let (outputs, _, covers) = run(script, 10);
     assert_eq!(outputs[..3], [-991, 1, 2]);
     assert_eq!(covers.len(), 2);
+}
+
+#[test]
+fn lanes_on_one_thread_say_what_each_says_alone() {
+    let scripts = || {
+        [
+            vec![record("1"), record("50"), Line::Pause, record("100")],
+            // Out of reach in between, and the others go on meanwhile.
+            vec![record("7"), Line::Crash, record("40"), record("95")],
+            vec![record("3"), record("h80"), record("x"), record("90")],
+        ]
+    };
+    let wall = Arc::new(MachineClock::start());
+    let (inlet, outlet) = queue("test", holds(1_000), wall.clone());
+    let settings = LaneSettings {
+        disorder: Span::from_seconds(10),
+        lateness: Span::from_seconds(60),
+        tick: Span::from_seconds(30),
+        patience: Duration::from_millis(3),
+        ..LaneSettings::default()
+    };
+    let mut lanes: Vec<_> = (0..)
+        .zip(scripts())
+        .map(|(id, script)| {
+            let source = ScriptedSource::new(script);
+            Lane::new(LaneId(id), source, Seconds, Echo, inlet.another(), settings)
+        })
+        .collect();
+    drop(inlet);
+    let states = run_together(&mut lanes, &*wall, &|| false).unwrap();
+    assert_eq!(states, [LaneState::Ended; 3]);
+    drop(lanes);
+    let (mut said, mut aside) = ([vec![], vec![], vec![]], 0);
+    while let Some(mut batch) = outlet.next() {
+        said[batch.covers.lane.0 as usize].append(&mut batch.outputs);
+        aside += batch.aside.len();
+    }
+    assert_eq!(aside, 1);
+    for (said, script) in said.iter().zip(scripts()) {
+        assert_eq!(*said, run(script, 512).0);
+    }
 }
 
 #[test]

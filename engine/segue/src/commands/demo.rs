@@ -158,6 +158,7 @@ fn run(
         ),
         sink: Box::new(embedded.sink("demo")?),
         lane: config.lane(),
+        threads: config.stream.threads,
         sessions: config.session_rules(),
         stage: segue_recommend::stage::StageSettings {
             // A report is worth as much as it can be had again.

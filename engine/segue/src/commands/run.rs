@@ -463,6 +463,7 @@ pub fn counting(config: &Config, sources: Vec<Box<dyn Source>>, sink: Box<dyn Si
         sources: pipeline::all_lanes(sources),
         sink,
         lane: config.lane(),
+        threads: config.stream.threads,
         sessions: config.session_rules(),
         queues: config.queues,
         recommenders: counting_recommenders(),

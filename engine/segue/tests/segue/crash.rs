@@ -39,10 +39,16 @@ fn kills() -> usize {
 
 /// The program, as it is started after each kill.
 pub fn program(config: &Path, backend: &str, until: Option<&str>) -> Child {
+    program_on(0, config, backend, until)
+}
+
+/// The same, with its lanes on so many threads.
+fn program_on(threads: usize, config: &Path, backend: &str, until: Option<&str>) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_segue"));
     command.arg("--config").arg(config);
     command.args(["run", "--on", backend]).args(until);
     command.env("SEGUE_LOG", "warn");
+    command.env("SEGUE__STREAM__THREADS", threads.to_string());
     command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -65,7 +71,8 @@ fn killed_and_finished(
         let feeding = scope.spawn(feed);
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         for kill in 0..kills() {
-            let mut child = program(&file, backend, None);
+            // What one life kept with its lanes apart, the next takes up with all on one thread.
+            let mut child = program_on(kill % 2, &file, backend, None);
             // From before it has restored its state to well after its first commits.
             clock.sleep(Duration::from_millis(rng.random_range(100..2_500)));
             if let Some(status) = child.try_wait().unwrap() {

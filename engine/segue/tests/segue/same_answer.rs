@@ -154,5 +154,10 @@ fn four_lanes_give_the_same_sessions_as_one() {
         sessions.sort();
         (summary.stream.plays, sessions)
     };
-    assert_eq!(sorted(&one), sorted(&four));
+    let alone = sorted(&one);
+    // Four threads, one for all, and two lanes and more on each of two.
+    for threads in [0, 1, 2] {
+        four.stream.threads = threads;
+        assert_eq!(alone, sorted(&four), "{threads} threads");
+    }
 }
