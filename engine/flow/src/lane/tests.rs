@@ -83,6 +83,19 @@ impl Stage for Echo {
     }
 }
 
+/// Ten seconds of disorder, a minute of lateness, and no waiting.
+fn narrow() -> LaneSettings {
+    LaneSettings {
+        disorder: Span::from_seconds(10),
+        lateness: Span::from_seconds(60),
+        tick: Span::from_seconds(30),
+        patience: Duration::ZERO,
+        idle_after: None,
+        at_end: AtEnd::Close,
+        ..LaneSettings::default()
+    }
+}
+
 fn run(script: Vec<Line>, batch: usize) -> (Vec<i64>, Vec<Aside>, OffsetRange) {
     run_as(script, batch, false)
 }
@@ -91,14 +104,9 @@ fn run_as(script: Vec<Line>, batch: usize, in_order: bool) -> (Vec<i64>, Vec<Asi
     let wall = Arc::new(MachineClock::start());
     let (inlet, outlet) = queue("test", holds(1_000), wall.clone());
     let settings = LaneSettings {
-        disorder: Span::from_seconds(10),
-        lateness: Span::from_seconds(60),
-        tick: Span::from_seconds(30),
         batch,
-        patience: Duration::ZERO,
         in_order,
-        idle_after: None,
-        at_end: AtEnd::Close,
+        ..narrow()
     };
     let source = ScriptedSource::new(script);
     let mut lane = Lane::new(LaneId(3), source, Seconds, Echo, inlet, settings);
@@ -215,11 +223,8 @@ fn lanes_on_one_thread_say_what_each_says_alone() {
     let wall = Arc::new(MachineClock::start());
     let (inlet, outlet) = queue("test", holds(1_000), wall.clone());
     let settings = LaneSettings {
-        disorder: Span::from_seconds(10),
-        lateness: Span::from_seconds(60),
-        tick: Span::from_seconds(30),
         patience: Duration::from_millis(3),
-        ..LaneSettings::default()
+        ..narrow()
     };
     let mut lanes: Vec<_> = (0..)
         .zip(scripts())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use segue_flow::LaneId;
 use segue_listen::completion::Part;
-use segue_listen::{Ratio, TrackId};
+use segue_listen::{EventTime, Ratio, TrackId, UserId};
 use segue_sessions::{PlayUpdate, Settled, Update, Witness};
 
 use super::tally::Basis;
@@ -27,6 +27,10 @@ impl RecommendStage {
                 self.tally.corrected();
                 let user = self.addresses.user(lane, slot)?;
                 let (track, ratio, _) = self.settled(lane, &settled)?;
+                if settled.witness == Witness::Gap {
+                    let said = (settled.part, settled.witness);
+                    self.tell_completion(user, (track, settled.at), said, (ratio, true))?;
+                }
                 match &mut self.warm_up {
                     Some(warm_up) => warm_up.correct(user, track, settled.at, ratio),
                     None => {
@@ -68,11 +72,17 @@ impl RecommendStage {
             let (track, ratio, basis) = self.settled(lane, previous)?;
             self.parts.durations.note(track, previous.gap);
             self.tally.settled(basis, ratio);
+            if previous.witness == Witness::Gap {
+                let said = (previous.part, previous.witness);
+                self.tell_completion(user, (track, previous.at), said, (ratio, false))?;
+            }
             ratio_of_previous = ratio;
         }
         self.tally.play(play.at);
-        if play.played.is_some() {
+        if let Some(part) = play.played {
             self.tally.settled(Basis::Player, own);
+            let said = (part, Witness::Player);
+            self.tell_completion(user, (track, play.at), said, (own, false))?;
         }
         self.parts.watcher.progressed(1, play.at);
         let event = PlayEvent {
@@ -115,6 +125,24 @@ impl RecommendStage {
             self.barrier()?;
         }
         Ok(())
+    }
+
+    /// To those who want to know how much was heard of each play.
+    fn tell_completion(
+        &mut self,
+        user: UserId,
+        (track, at): (TrackId, EventTime),
+        said: (Part, Witness),
+        (ratio, corrected): (Option<Ratio>, bool),
+    ) -> Result<(), EngineError> {
+        if !self.records.tells_completions() {
+            return Ok(());
+        }
+        let name = self.addresses.name(user);
+        let play = (self.content.key(track), at);
+        let sink = &mut *self.parts.sink;
+        self.records
+            .completion(sink, name, play, said, (ratio, corrected))
     }
 
     /// The listener is to be answered at the barrier, after their newest play.

@@ -2,9 +2,11 @@
 
 use segue_flow::lane::Aside;
 use segue_flow::{Epoch, LaneId, OutRecord, Sink, SinkError};
+use segue_listen::completion::Part;
 use segue_listen::session::Session;
 use segue_listen::wire::Format;
-use segue_listen::{EventTime, TrackKey};
+use segue_listen::{EventTime, Ratio, TrackKey};
+use segue_sessions::Witness;
 use serde::{Deserialize, Serialize};
 
 use super::EngineError;
@@ -18,6 +20,8 @@ pub struct Topics {
     pub predictions: String,
     /// Finals of sessions and their retractions, keyed by user.
     pub sessions: String,
+    /// How much was heard of each play, as soon as that is known, keyed by user; empty: not written.
+    pub completions: String,
     /// Records beyond the allowed lateness, as they came.
     pub late: String,
     /// Records that could not be decoded, as they came.
@@ -29,6 +33,7 @@ impl Default for Topics {
         Self {
             predictions: "predictions".to_owned(),
             sessions: "sessions".to_owned(),
+            completions: String::new(),
             late: "listens.late".to_owned(),
             dead_letters: "listens.dead-letters".to_owned(),
         }
@@ -95,6 +100,21 @@ pub struct SessionRecord<'a> {
     retracted: bool,
 }
 
+/// How much was heard of a play: known with the listener's next one, or with the play itself where the
+/// player says so. The newest record about a play stands; a late play in between brings another.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct CompletionRecord<'a> {
+    v: u16,
+    user: &'a str,
+    track: Option<String>,
+    at_ms: i64,
+    /// In `[0, 1]`; absent where nobody knows the track's length.
+    ratio: Option<f32>,
+    heard: &'static str,
+    length: Option<&'static str>,
+    corrected: bool,
+}
+
 /// Encodes and writes; its buffer is used again.
 pub(super) struct Writer {
     topics: Topics,
@@ -128,6 +148,37 @@ impl Writer {
         };
         let topic = self.topics.sessions.clone();
         self.write(sink, &topic, user, session.last, &record)
+    }
+
+    /// Whether completions are wanted.
+    pub(super) fn tells_completions(&self) -> bool {
+        !self.topics.completions.is_empty()
+    }
+
+    pub(super) fn completion(
+        &mut self,
+        sink: &mut dyn Sink,
+        user: &str,
+        (track, at): (Option<TrackKey>, EventTime),
+        (part, witness): (Part, Witness),
+        (ratio, corrected): (Option<Ratio>, bool),
+    ) -> Result<(), EngineError> {
+        let stated = matches!(part, Part::Ratio(_));
+        let record = CompletionRecord {
+            v: 1,
+            user,
+            track: track.map(|key| key.to_string()),
+            at_ms: at.millis(),
+            ratio: ratio.map(Ratio::value),
+            heard: match witness {
+                Witness::Player => "player",
+                Witness::Gap => "gap",
+            },
+            length: ratio.map(|_| if stated { "stated" } else { "estimated" }),
+            corrected,
+        };
+        let topic = self.topics.completions.clone();
+        self.write(sink, &topic, user, at, &record)
     }
 
     pub(super) fn prediction<'a>(

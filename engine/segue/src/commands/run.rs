@@ -337,7 +337,8 @@ impl Run {
         let members = member::members(kafka)?;
         if members > 0 {
             bail!(
-                "group {:?} has {members} instances that share {topic}: join them with --instance NAME,                  or end them first (one that died is forgotten after its session)",
+                "group {:?} has {members} instances that share {topic}: join them with --instance NAME, \
+                 or end them first (one that died is forgotten after its session)",
                 kafka.group
             );
         }
@@ -442,14 +443,20 @@ fn seek(sources: &mut [Box<dyn Source>], to: impl Iterator<Item = Offset>) -> Re
 }
 
 /// The topics that a run writes.
-pub fn output_topics(config: &Config) -> [&str; 4] {
+pub fn output_topics(config: &Config) -> Vec<&str> {
     let topics = &config.recommend.topics;
-    [
+    let named = [
         &topics.predictions,
         &topics.sessions,
+        &topics.completions,
         &topics.late,
         &topics.dead_letters,
-    ]
+    ];
+    named
+        .into_iter()
+        .map(String::as_str)
+        .filter(|topic| !topic.is_empty())
+        .collect()
 }
 
 /// A run that answers with what needs no training, as the configuration has it; without checkpoints,

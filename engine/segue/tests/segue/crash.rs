@@ -5,7 +5,7 @@
 //! readers of committed records see after many kills is, byte for byte, what one run that nobody
 //! disturbed writes; and it stays so where the newest checkpoint is damaged.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use segue::http::Phase;
 use segue_flow::clock::{MachineClock, WallClock};
 use segue_flow::{Sink, Source};
 use segue_kafka::broker::Broker;
-use segue_kafka::{Guarantee, KafkaSink, KafkaSource, topics};
+use segue_kafka::{Guarantee, KafkaSink, topics};
 use segue_log::Log;
 
 use crate::rig::{self, Record};
@@ -56,21 +56,21 @@ fn program_on(threads: usize, config: &Path, backend: &str, until: Option<&str>)
         .unwrap()
 }
 
-/// Kills the program again and again while `feed` goes on, then lets it finish; what it says of the
-/// whole stream at its end.
-fn killed_and_finished(
+/// Kills the program so many times while `feed` goes on; the file of its configuration.
+pub fn killed(
     config: &Config,
     folder: &Path,
     backend: &str,
+    kills: usize,
     feed: impl FnOnce() + Send,
-) -> serde_json::Value {
+) -> PathBuf {
     let file = folder.join("segue.toml");
     std::fs::write(&file, config.to_toml().unwrap()).unwrap();
     let clock = MachineClock::start();
     std::thread::scope(|scope| {
         let feeding = scope.spawn(feed);
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        for kill in 0..kills() {
+        for kill in 0..kills {
             // What one life kept with its lanes apart, the next takes up with all on one thread.
             let mut child = program_on(kill % 2, &file, backend, None);
             // From before it has restored its state to well after its first commits.
@@ -85,13 +85,30 @@ fn killed_and_finished(
         }
         feeding.join().unwrap();
     });
-    damage_newest(Path::new(&config.checkpoint.url));
-    let output = program(&file, backend, Some("--until-end"))
+    file
+}
+
+/// What the program says of the whole stream, once nobody kills it any more.
+pub fn finished(file: &Path, backend: &str) -> serde_json::Value {
+    let output = program(file, backend, Some("--until-end"))
         .wait_with_output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Kills the program again and again while `feed` goes on, damages the newest checkpoint, then lets it
+/// finish; what it says of the whole stream at its end.
+fn killed_and_finished(
+    config: &Config,
+    folder: &Path,
+    backend: &str,
+    feed: impl FnOnce() + Send,
+) -> serde_json::Value {
+    let file = killed(config, folder, backend, kills(), feed);
+    damage_newest(Path::new(&config.checkpoint.url));
+    finished(&file, backend)
 }
 
 /// Flips a bit in the newest checkpoint: the one before it has to do.
@@ -160,15 +177,7 @@ fn config(folder: &Path, name: &str) -> Config {
     config.stream.topic = "crash-listens".to_owned();
     config.checkpoint.every = Duration::from_millis(150);
     config.checkpoint.url = folder.join(name).display().to_string();
-    let names = &mut config.recommend.topics;
-    for topic in [
-        &mut names.predictions,
-        &mut names.sessions,
-        &mut names.late,
-        &mut names.dead_letters,
-    ] {
-        topic.insert_str(0, &format!("{name}-"));
-    }
+    rig::name_outputs(&mut config, name);
     config
 }
 
@@ -196,17 +205,7 @@ fn kill_9_over_real_kafka_loses_and_doubles_nothing() {
     }
     .engine(&undisturbed, Arc::default(), &Phase::default())
     .unwrap();
-    let read = |config: &Config| {
-        let mut records = Vec::new();
-        for topic in output_topics(config) {
-            for partition in 0..LANES {
-                let until = segue_kafka::Until::Now;
-                let mut source = KafkaSource::open(&config.kafka, topic, partition, until).unwrap();
-                read_all(&mut source, topic, &mut records);
-            }
-        }
-        records
-    };
+    let read = |config| rig::committed_on_kafka(config, LANES);
     let configs = (&killed, &undisturbed);
     assert_nothing_lost(&summary, &read(&killed), &read(&undisturbed), configs);
 }

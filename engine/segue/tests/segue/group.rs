@@ -135,15 +135,7 @@ fn config(broker: &Broker, folder: &Path, name: &str) -> Config {
     config.kafka.brokers = broker.address();
     config.kafka.group = name.to_owned();
     config.kafka.session_timeout = Duration::from_secs(3);
-    let names = &mut config.recommend.topics;
-    for topic in [
-        &mut names.predictions,
-        &mut names.sessions,
-        &mut names.late,
-        &mut names.dead_letters,
-    ] {
-        topic.insert_str(0, &format!("{name}-"));
-    }
+    rig::name_outputs(&mut config, name);
     config
 }
 

@@ -3,6 +3,7 @@
 //! - `rig`: a simulated log, and the engine over it in this process: what the others compare with.
 //! - `same_answer`: the same log through the embedded log and through real Kafka gives the same
 //!   sessions and predictions, byte for byte.
+//! - `replay_equals_live`: so it does on 1, 4 and 16 partitions, out of order, with duplicates and kills.
 //! - `crash`: the program killed again and again loses and doubles nothing.
 //! - `group`: several instances share a topic; lanes move between them with their state.
 //! - `demo`: the demo on a small simulated log, with the real weights.
@@ -20,5 +21,6 @@ mod group;
 mod keys;
 mod models;
 mod refusals;
+mod replay_equals_live;
 mod rig;
 mod same_answer;

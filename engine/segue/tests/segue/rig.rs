@@ -3,17 +3,20 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use segue::commands::run::counting;
+use segue::commands::run::{counting, output_topics};
 use segue::config::Config;
 use segue::input;
 use segue::pipeline;
 use segue_flow::clock::MachineClock;
 use segue_flow::memory::memory_topic;
 use segue_flow::{Epoch, OffsetRange, OutRecord, Sink, SinkError};
+use segue_kafka::KafkaSource;
 use segue_listen::Listen;
 use segue_recommend::stage::RunSummary;
 use segue_replay::InOrder;
 use segue_replay::simulate::{Simulator, SimulatorSettings};
+
+use crate::same_answer::read_all;
 
 /// Topic, key, value.
 pub type Record = (String, Vec<u8>, Vec<u8>);
@@ -57,6 +60,35 @@ pub fn config(folder: &std::path::Path) -> Config {
     // What is compared has to be repeatable.
     config.recommend.exact = true;
     config
+}
+
+/// Gives the outputs names of one run's own, where several runs share a broker.
+pub fn name_outputs(config: &mut Config, run: &str) {
+    let names = &mut config.recommend.topics;
+    for topic in [
+        &mut names.predictions,
+        &mut names.sessions,
+        &mut names.completions,
+        &mut names.late,
+        &mut names.dead_letters,
+    ] {
+        if !topic.is_empty() {
+            topic.insert_str(0, &format!("{run}-"));
+        }
+    }
+}
+
+/// What readers of committed records see on Kafka of all outputs, a partition after the other.
+pub fn committed_on_kafka(config: &Config, partitions: u32) -> Vec<Record> {
+    let mut records = Vec::new();
+    for topic in output_topics(config) {
+        for partition in 0..partitions {
+            let until = segue_kafka::Until::Now;
+            let mut source = KafkaSource::open(&config.kafka, topic, partition, until).unwrap();
+            read_all(&mut source, topic, &mut records);
+        }
+    }
+    records
 }
 
 /// `plays` simulated plays, in time order.

@@ -10,7 +10,7 @@ use segue::http::Phase;
 use segue_flow::clock::MachineClock;
 use segue_flow::{Readiness, Sink, Source};
 use segue_kafka::broker::Broker;
-use segue_kafka::{Guarantee, KafkaSink, KafkaSource, topics};
+use segue_kafka::{Guarantee, KafkaSink, topics};
 use segue_listen::Listen;
 use segue_log::Log;
 use segue_replay::state::Standing;
@@ -102,15 +102,7 @@ fn through_kafka_as_in_process() {
     let mut config = rig::config(folder.path());
     config.kafka.brokers = broker.address();
     config.stream.topic = "same-answer-listens".to_owned();
-    let names = &mut config.recommend.topics;
-    for name in [
-        &mut names.predictions,
-        &mut names.sessions,
-        &mut names.late,
-        &mut names.dead_letters,
-    ] {
-        name.insert_str(0, "same-answer-");
-    }
+    rig::name_outputs(&mut config, "same-answer");
     let (_, expected) = rig::in_process(&config, rig::listens(PLAYS));
 
     topics::ensure_topic(&config.kafka, &config.stream.topic, 1).unwrap();
@@ -124,12 +116,7 @@ fn through_kafka_as_in_process() {
     };
     run.engine(&config, Arc::default(), &Phase::default())
         .unwrap();
-    let mut found = Vec::new();
-    for topic in output_topics(&config) {
-        let until = segue_kafka::Until::Now;
-        let mut source = KafkaSource::open(&config.kafka, topic, 0, until).unwrap();
-        read_all(&mut source, topic, &mut found);
-    }
+    let found = rig::committed_on_kafka(&config, 1);
     assert_same(&expected, &found, &config);
     let committed = topics::committed(&config.kafka, &config.stream.topic).unwrap();
     assert_eq!(
