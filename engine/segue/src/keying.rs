@@ -11,6 +11,7 @@ use segue_flow::partition::partition_of;
 use segue_flow::{RawRecord, Readiness, Source};
 use segue_listen::EventTime;
 use segue_listen::wire::{self, Decoded, Format};
+use segue_sessions::LONGEST_USER;
 
 /// Plays that are looked at in each partition.
 const SAMPLE: usize = 1_000;
@@ -18,13 +19,13 @@ const SAMPLE: usize = 1_000;
 /// How long a partition is waited for; one that is empty says nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The listener and the start of a play; `None` for what is no play.
+/// The listener and the start of a play; `None` for what is no play, or none that a lane lets in.
 pub fn play_in(record: &RawRecord<'_>) -> Option<(String, EventTime)> {
     let value = record.value?;
     match wire::decode(value, Format::of(value)) {
         Ok(Decoded::Listen(listen)) => {
             let listen = listen.listen();
-            Some((listen.user.to_owned(), listen.at))
+            (listen.user.len() <= LONGEST_USER).then(|| (listen.user.to_owned(), listen.at))
         }
         _ => None,
     }

@@ -25,7 +25,7 @@ use crate::update::Update;
 
 /// The longest name of a listener that is accepted, in bytes: beyond it the record is an attack or
 /// a mix-up of columns.
-const LONGEST_USER: usize = 512;
+pub const LONGEST_USER: usize = 512;
 
 /// Reads a lane's records.
 pub struct ListenDecoder {

@@ -19,6 +19,6 @@ pub mod stage;
 pub mod update;
 
 pub use arrival::Arrival;
-pub use decoder::ListenDecoder;
+pub use decoder::{LONGEST_USER, ListenDecoder};
 pub use stage::{ListeningStage, SessionSettings};
 pub use update::{PlayUpdate, Settled, Update, Witness};

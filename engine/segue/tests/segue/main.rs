@@ -10,6 +10,7 @@
 //! - `ends`: a run that is stopped has worked off what it read; one that fails ends as a whole.
 //! - `keys`: a topic keyed otherwise is noticed, and mended.
 //! - `models`: a run that the language model answers is restored as what it was, from its training on.
+//! - `poison`: bad records in a real topic are dead letters once, with all they came with.
 //! - `refusals`: what people get wrong, and what they are told.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
@@ -20,6 +21,7 @@ mod ends;
 mod group;
 mod keys;
 mod models;
+mod poison;
 mod refusals;
 mod replay_equals_live;
 mod rig;
