@@ -153,3 +153,116 @@ pub(crate) fn counted(name: &str, count: u64) -> Result<u64, ModelError> {
     }
     Err(ModelError::State(format!("{name} is {count}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A part whose tensors are these bytes.
+    fn holding(tensors: &[u8]) -> Vec<u8> {
+        encode("test", VERSION, &(7_u64, Bytes(tensors.to_vec()))).unwrap()
+    }
+
+    fn weights() -> Tensor {
+        Tensor::from_slice(&[1.0_f32, f32::NAN, -0.0, f32::INFINITY, 1e-40, 6.0]).reshape([2, 3])
+    }
+
+    fn bytes_of(tensor: &Tensor) -> Vec<u8> {
+        let mut bytes = vec![0; tensor.numel() * 4];
+        tensor.f_copy_data_u8(&mut bytes, tensor.numel()).unwrap();
+        bytes
+    }
+
+    fn taken(part: &[u8]) -> Result<Tensor, ModelError> {
+        let (_, mut tensors) = read::<u64>("test", part)?;
+        let tensor = tensors.take("w", Kind::Float, &[2, 3])?;
+        tensors.finish()?;
+        Ok(tensor)
+    }
+
+    #[test]
+    fn values_are_kept_bit_by_bit() {
+        let part = part("test", &7_u64, vec![("w".to_owned(), weights())]).unwrap();
+        assert_eq!(bytes_of(&taken(&part).unwrap()), bytes_of(&weights()));
+    }
+
+    #[test]
+    fn a_tensor_that_is_not_what_the_model_has_is_named() {
+        let two = vec![("w".to_owned(), weights()), ("x".to_owned(), weights())];
+        let part = part("test", &7_u64, two).unwrap();
+        let said = |take: fn(&mut Tensors<'_>) -> Result<Tensor, ModelError>| {
+            let (_, mut tensors) = read::<u64>("test", &part).unwrap();
+            let error = take(&mut tensors).map(|_| ()).unwrap_err();
+            error.to_string()
+        };
+        for (error, wanted) in [
+            (
+                said(|t| t.take("y", Kind::Float, &[2, 3])),
+                "tensor y is not there",
+            ),
+            (
+                said(|t| t.take("w", Kind::Float, &[3, 2])),
+                "tensor w is [2, 3]",
+            ),
+            (
+                said(|t| t.take("w", Kind::Float, &[6])),
+                "tensor w is [2, 3]",
+            ),
+            (
+                said(|t| t.take("w", Kind::Float, &[2, -3])),
+                "tensor w is [2, 3]",
+            ),
+            (said(|t| t.take("w", Kind::Double, &[2, 3])), "of Double"),
+        ] {
+            assert!(error.contains(wanted), "{error}");
+        }
+        assert!(
+            taken(&part)
+                .unwrap_err()
+                .to_string()
+                .contains("tensor x is nobody's")
+        );
+    }
+
+    /// The checksum of a part says nothing about who wrote it: whatever its tensors are, they are read
+    /// in the shape that was asked for, or refused.
+    #[test]
+    fn tensors_that_lie_are_refused_and_nothing_is_allocated_for_them() {
+        let data = bytes_of(&weights());
+        let view = TensorView::new(Dtype::F32, vec![2, 3], &data).unwrap();
+        let good = safetensors::serialize([("w", view)], None).unwrap();
+        assert!(taken(&holding(&good)).is_ok());
+        for cut in 0..good.len() {
+            assert!(taken(&holding(&good[..cut])).is_err(), "cut at {cut}");
+        }
+        for place in 0..good.len() - data.len() {
+            for flipped in [1, 4, 16, 64, 128, 255] {
+                let mut bad = good.clone();
+                bad[place] ^= flipped;
+                if let Ok(tensor) = taken(&holding(&bad)) {
+                    assert_eq!(tensor.size(), [2, 3], "byte {place} changed by {flipped}");
+                }
+            }
+        }
+        let header = |text: &str| {
+            let mut file = (text.len() as u64).to_le_bytes().to_vec();
+            file.extend_from_slice(text.as_bytes());
+            file.extend_from_slice(&data);
+            taken(&holding(&file)).map(|_| ()).unwrap_err().to_string()
+        };
+        let huge = u64::MAX;
+        for lie in [
+            format!(r#"{{"w":{{"dtype":"F32","shape":[{huge},{huge}],"data_offsets":[0,24]}}}}"#),
+            format!(r#"{{"w":{{"dtype":"F32","shape":[2,3],"data_offsets":[0,{huge}]}}}}"#),
+            r#"{"w":{"dtype":"F32","shape":[2,3],"data_offsets":[24,0]}}"#.to_owned(),
+            r#"{"w":{"dtype":"F32","shape":[1,6],"data_offsets":[0,24]}}"#.to_owned(),
+            r#"{"w":{"dtype":"I64","shape":[3],"data_offsets":[0,24]}}"#.to_owned(),
+            "{}".to_owned(),
+        ] {
+            assert!(header(&lie).contains("tensor"), "{lie}: {}", header(&lie));
+        }
+        let mut endless = u64::MAX.to_le_bytes().to_vec();
+        endless.extend_from_slice(&good[8..]);
+        assert!(taken(&holding(&endless)).is_err());
+    }
+}
