@@ -26,8 +26,8 @@ use crate::same_answer::{deliver, read_all};
 
 /// Kills of a short run; `SEGUE_CRASH_KILLS` asks for more.
 const KILLS: usize = 10;
-const LANES: u32 = 2;
-const PLAYS: usize = 12_000;
+pub const LANES: u32 = 2;
+pub const PLAYS: usize = 12_000;
 /// Listens that come at once, and the pause after them.
 const PORTION: usize = 200;
 const PAUSE: Duration = Duration::from_millis(150);
@@ -119,7 +119,7 @@ fn feed(config: &Config, sink: &mut dyn Sink) {
     }
 }
 
-fn assert_nothing_lost(
+pub fn assert_nothing_lost(
     summary: &serde_json::Value,
     killed: &[Record],
     undisturbed: &[Record],
@@ -154,7 +154,7 @@ fn session_plays(record: &[u8]) -> u64 {
     session["plays"].as_u64().unwrap()
 }
 
-fn config(folder: &Path, name: &str) -> Config {
+pub fn config(folder: &Path, name: &str) -> Config {
     let mut config = rig::config(folder);
     config.stream.lanes = LANES;
     config.stream.topic = "crash-listens".to_owned();
@@ -170,6 +170,19 @@ fn config(folder: &Path, name: &str) -> Config {
         topic.insert_str(0, &format!("{name}-"));
     }
     config
+}
+
+/// What a run wrote, topic by topic.
+pub fn read_kafka(config: &Config) -> Vec<Record> {
+    let mut records = Vec::new();
+    for topic in output_topics(config) {
+        for partition in 0..LANES {
+            let until = segue_kafka::Until::Now;
+            let mut source = KafkaSource::open(&config.kafka, topic, partition, until).unwrap();
+            read_all(&mut source, topic, &mut records);
+        }
+    }
+    records
 }
 
 #[test]
@@ -196,19 +209,8 @@ fn kill_9_over_real_kafka_loses_and_doubles_nothing() {
     }
     .engine(&undisturbed, Arc::default(), &Phase::default())
     .unwrap();
-    let read = |config: &Config| {
-        let mut records = Vec::new();
-        for topic in output_topics(config) {
-            for partition in 0..LANES {
-                let until = segue_kafka::Until::Now;
-                let mut source = KafkaSource::open(&config.kafka, topic, partition, until).unwrap();
-                read_all(&mut source, topic, &mut records);
-            }
-        }
-        records
-    };
-    let configs = (&killed, &undisturbed);
-    assert_nothing_lost(&summary, &read(&killed), &read(&undisturbed), configs);
+    let (found, expected) = (read_kafka(&killed), read_kafka(&undisturbed));
+    assert_nothing_lost(&summary, &found, &expected, (&killed, &undisturbed));
 }
 
 #[test]
