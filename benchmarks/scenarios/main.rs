@@ -9,11 +9,13 @@ mod crash;
 mod demo;
 mod kafka_ratio;
 mod replay_memory;
+mod soak;
 mod stream_core;
 mod tsv_reader;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
@@ -28,9 +30,19 @@ struct Scenario {
     run: fn(&Ask) -> anyhow::Result<Outcome>,
 }
 
+/// What is given on the command line, for whichever scenario.
+#[derive(Clone, Copy, Default)]
+struct Given<'a> {
+    quick: bool,
+    minutes: Option<u64>,
+    data: &'a [PathBuf],
+}
+
 /// What a scenario is told.
 struct Ask {
     quick: bool,
+    /// How long one runs that runs for a time; `None`: as long as its configuration says.
+    minutes: Option<u64>,
     data: Vec<PathBuf>,
     config: Config,
 }
@@ -60,6 +72,10 @@ const SCENARIOS: &[Scenario] = &[
         config: include_str!("crash/scenario.toml"),
         run: crash::run,
     },
+    Scenario {
+        config: include_str!("soak/scenario.toml"),
+        run: soak::run,
+    },
 ];
 
 /// Runs Segue's benchmark scenarios.
@@ -84,6 +100,9 @@ enum Command {
         /// A smaller workload: to see that it runs. Bars are set for the full one.
         #[arg(long)]
         quick: bool,
+        /// How long one runs that runs for a time (soak), instead of its full length.
+        #[arg(long)]
+        minutes: Option<u64>,
         /// Listening logs, for the scenarios that take real ones: files or folders.
         #[arg(long, num_args = 1.., value_name = "PATH")]
         data: Vec<PathBuf>,
@@ -96,6 +115,17 @@ enum Command {
         log: PathBuf,
         /// Where temporary files go.
         temporary: PathBuf,
+    },
+    /// Runs the engine with a slow model on top, and tells how far it is: what soak runs as a process
+    /// of its own.
+    #[command(hide = true)]
+    SoakEngine {
+        /// Its configuration.
+        config: PathBuf,
+        /// How long.
+        seconds: u64,
+        /// What a question to the model takes, in microseconds.
+        cost_micros: u64,
     },
 }
 
@@ -119,21 +149,37 @@ fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Run {
-            name, quick, data, ..
-        } => match name {
-            Some(name) => run_named(&name, quick, &data),
-            None => run_all(SCENARIOS, quick, &data),
-        },
+            name,
+            quick,
+            minutes,
+            data,
+            ..
+        } => {
+            let given = Given {
+                quick,
+                minutes,
+                data: &data,
+            };
+            match name {
+                Some(name) => run_named(&name, given),
+                None => run_all(SCENARIOS, given),
+            }
+        }
         Command::ReplayIntoNothing { log, temporary } => replay_memory::child(&log, &temporary),
+        Command::SoakEngine {
+            config,
+            seconds,
+            cost_micros,
+        } => soak::child(&config, seconds, Duration::from_micros(cost_micros)),
     }
 }
 
-fn run_named(name: &str, quick: bool, data: &[PathBuf]) -> anyhow::Result<()> {
+fn run_named(name: &str, given: Given<'_>) -> anyhow::Result<()> {
     let mut known = Vec::new();
     for scenario in SCENARIOS {
         let config = Config::read(scenario.config)?;
         if config.name == name {
-            return run_one(scenario, config, quick, data);
+            return run_one(scenario, config, given);
         }
         known.push(config.name);
     }
@@ -141,13 +187,13 @@ fn run_named(name: &str, quick: bool, data: &[PathBuf]) -> anyhow::Result<()> {
 }
 
 /// Runs what can be run: one that fails does not keep the others from their figures.
-fn run_all(scenarios: &[Scenario], quick: bool, data: &[PathBuf]) -> anyhow::Result<()> {
+fn run_all(scenarios: &[Scenario], given: Given<'_>) -> anyhow::Result<()> {
     let mut failed = Vec::new();
     for scenario in scenarios {
         let config = Config::read(scenario.config)?;
         let name = config.name.clone();
         eprintln!("scenario {name}");
-        if let Err(error) = run_one(scenario, config, quick, data) {
+        if let Err(error) = run_one(scenario, config, given) {
             eprintln!("error: {error:#}");
             failed.push(name);
         }
@@ -156,18 +202,14 @@ fn run_all(scenarios: &[Scenario], quick: bool, data: &[PathBuf]) -> anyhow::Res
     Ok(())
 }
 
-fn run_one(
-    scenario: &Scenario,
-    config: Config,
-    quick: bool,
-    data: &[PathBuf],
-) -> anyhow::Result<()> {
+fn run_one(scenario: &Scenario, config: Config, given: Given<'_>) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("this is a debug build: figures say nothing; build with --release");
     }
     let ask = Ask {
-        quick,
-        data: data.to_owned(),
+        quick: given.quick,
+        minutes: given.minutes,
+        data: given.data.to_owned(),
         config,
     };
     let outcome = (scenario.run)(&ask).with_context(|| format!("scenario {}", ask.config.name))?;

@@ -16,7 +16,9 @@ fn each_scenario_has_its_own_name_and_a_line_of_help() {
 
 #[test]
 fn an_unknown_name_is_told_the_known_ones() {
-    let error = run_named("nonsense", true, &[]).unwrap_err().to_string();
+    let error = run_named("nonsense", Given::default())
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("`nonsense`") && error.contains("tsv-reader"),
         "{error}"
@@ -51,10 +53,15 @@ fn all_are_run_even_if_one_fails_and_the_failure_is_told() {
             run: good,
         },
     ];
-    let error = run_all(&scenarios, true, std::slice::from_ref(&mark)).unwrap_err();
+    let given = Given {
+        quick: true,
+        data: std::slice::from_ref(&mark),
+        ..Given::default()
+    };
+    let error = run_all(&scenarios, given).unwrap_err();
     assert_eq!(error.to_string(), "did not run: bad");
     assert!(mark.is_file(), "the one after it ran");
-    assert!(run_all(&scenarios[1..], true, &[mark]).is_ok());
+    assert!(run_all(&scenarios[1..], given).is_ok());
 }
 
 /// What make would run for these arguments, a command a line.

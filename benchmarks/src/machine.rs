@@ -57,6 +57,13 @@ pub fn peak_memory_kib() -> Option<u64> {
     kibibytes(&status, "VmHWM")
 }
 
+/// The memory that a process holds now, in KiB (`VmRSS`); `None` where it is gone, or the system does
+/// not say.
+pub fn resident_kib(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    kibibytes(&status, "VmRSS")
+}
+
 /// How long all threads of this process have run on a core so far; `None` where the system does not
 /// say. Good to a hundredth of a second.
 pub fn core_time() -> Option<Duration> {
@@ -98,5 +105,6 @@ mod tests {
         assert_eq!(field(text, "model name").as_deref(), Some("A: B"));
         assert_eq!(kibibytes(text, "VmPeak"), None);
         assert_eq!(date().len(), 20);
+        assert!(resident_kib(std::process::id()) > Some(1_000));
     }
 }

@@ -18,6 +18,11 @@ const REFUSES_WITHIN: Duration = Duration::from_secs(10);
 /// How long an instance may take to its first checkpoints, and a fenced one to its end.
 const WORKS_WITHIN: Duration = Duration::from_secs(60);
 
+/// What a file on a full disk may hold, in bytes: less than a part.
+const FULL: &str = "512";
+/// What a run says of a checkpoint that it could not take.
+const NO_CHECKPOINT: &str = "no checkpoint this time";
+
 /// What was done.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Disturbed {
@@ -29,6 +34,8 @@ pub struct Disturbed {
     pub damaged: u64,
     /// Starts that refused to go on since a checkpoint was damaged.
     pub refusals: u64,
+    /// Times that checkpoints could not be written for a while, and then could.
+    pub full_disks: u64,
     /// Frozen instances that ended by themselves once another had taken over.
     pub fenced: u64,
     /// Runs that ended by themselves, for no reason that was given them.
@@ -49,6 +56,8 @@ enum Act {
     Damage,
     /// It is frozen while another takes over.
     Freeze,
+    /// The disk of its checkpoints is full for a while.
+    FullDisk,
 }
 
 impl Act {
@@ -61,6 +70,8 @@ impl Act {
             Self::Damage
         } else if at(1, 2) {
             Self::Freeze
+        } else if at(2, 5) || at(4, 5) {
+            Self::FullDisk
         } else {
             Self::Nothing
         }
@@ -107,6 +118,7 @@ impl Disturber {
                 Act::Broker => self.outage(&bar)?,
                 Act::Damage => self.damage(&bar)?,
                 Act::Freeze => Some(self.freeze(&bar)?),
+                Act::FullDisk => Some(self.full_disk(&bar)?),
             };
             self.done.fruitful += u64::from(self.engine.checkpoints().last() > before);
             if let Some(running) = running {
@@ -203,6 +215,35 @@ impl Disturber {
         Ok(None)
     }
 
+    /// The run goes on without checkpoints, those there were are whole, and with room they go on.
+    fn full_disk(&mut self, bar: &ProgressBar) -> anyhow::Result<Running> {
+        bar.set_message("the disk of checkpoints is full");
+        let mut running = self.at_work()?;
+        running.leave_room(FULL)?;
+        running.says(NO_CHECKPOINT, 1, WORKS_WITHIN)?;
+        let last = self.engine.checkpoints().last();
+        running.says(NO_CHECKPOINT, 3, WORKS_WITHIN)?;
+        self.engine.verify()?;
+        let still = running.ended_within(Duration::ZERO)?;
+        ensure!(
+            still.is_none(),
+            "on a full disk it ended: {}",
+            running.said()
+        );
+        let now = self.engine.checkpoints().last();
+        ensure!(now == last, "checkpoint {now} on a full disk");
+        running.leave_room("unlimited")?;
+        self.engine
+            .checkpoints()
+            .wait_for(1, WORKS_WITHIN)
+            .with_context(|| running.said())?;
+        self.done.full_disks += 1;
+        bar.set_message("");
+        let life = self.while_of_a_life();
+        self.clock.sleep(life);
+        Ok(running)
+    }
+
     /// The successor, once the frozen one has ended.
     fn freeze(&mut self, bar: &ProgressBar) -> anyhow::Result<Running> {
         bar.set_message("an instance is frozen");
@@ -252,8 +293,8 @@ mod tests {
         for kills in [10, 200] {
             let acts: Vec<Act> = (0..kills).map(|kill| Act::of(kill, kills)).collect();
             let count = |act| acts.iter().filter(|of| **of == act).count();
-            let all = [Act::Broker, Act::Damage, Act::Freeze].map(count);
-            assert_eq!(all, [2, 2, 1], "{kills}");
+            let all = [Act::Broker, Act::Damage, Act::Freeze, Act::FullDisk].map(count);
+            assert_eq!(all, [2, 2, 1, 2], "{kills}");
         }
     }
 }

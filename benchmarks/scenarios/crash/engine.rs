@@ -89,7 +89,10 @@ impl Engine {
     /// Starts it; what it says goes into a file that `log` names.
     pub fn start(&self, log: &str, arguments: &[&str]) -> anyhow::Result<Running> {
         let log = self.folder.join(format!("{}-{log}.log", self.name));
-        let child = Command::new(&self.binary)
+        // It lives with the signal of a file that may not grow, and sees the error: see `leave_room`.
+        let child = Command::new("/bin/sh")
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+            .arg(&self.binary)
             .arg("--config")
             .arg(self.file())
             .args(["run", "--on", "kafka"])
@@ -101,6 +104,22 @@ impl Engine {
             .spawn()
             .with_context(|| self.binary.display().to_string())?;
         Ok(Running { child, log })
+    }
+}
+
+impl Engine {
+    /// Reads every part of every checkpoint, as a user does who wants to know.
+    pub fn verify(&self) -> anyhow::Result<()> {
+        let output = Command::new(&self.binary)
+            .arg("--config")
+            .arg(self.file())
+            .args(["checkpoint", "verify"])
+            .output()
+            .with_context(|| self.binary.display().to_string())?;
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        ensure!(output.status.success(), "a checkpoint is not whole: {said}");
+        Ok(())
     }
 }
 
@@ -145,6 +164,32 @@ impl Running {
         let signal = format!("kill -{name} {}", self.child.id());
         let status = Command::new("/bin/sh").args(["-c", &signal]).status()?;
         ensure!(status.success(), "{signal}: {status}");
+        Ok(())
+    }
+
+    /// Lets it write so many bytes into one file at most, from now on: a disk that fills up, and has
+    /// room again. It writes no files but checkpoints.
+    pub fn leave_room(&self, bytes: &str) -> anyhow::Result<()> {
+        let status = Command::new("prlimit")
+            .args(["--pid", &self.child.id().to_string()])
+            .arg(format!("--fsize={bytes}:"))
+            .status()
+            .context("prlimit (of util-linux)")?;
+        ensure!(status.success(), "prlimit --fsize={bytes}: {status}");
+        Ok(())
+    }
+
+    /// Waits until it has said something so often.
+    pub fn says(&self, what: &str, times: usize, within: Duration) -> anyhow::Result<()> {
+        let clock = MachineClock::start();
+        while self.said().matches(what).count() < times {
+            ensure!(
+                clock.now() < within,
+                "{what:?} not said {times} times within {within:?}: {}",
+                self.said()
+            );
+            clock.sleep(LOOK);
+        }
         Ok(())
     }
 

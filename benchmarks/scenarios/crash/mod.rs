@@ -106,6 +106,7 @@ fn metrics(disturbed: &Disturbed, differ: compare::Differences) -> Vec<Metric> {
         count("broker_kills", disturbed.broker_kills, "kill -9"),
         count("damaged", disturbed.damaged, "checkpoints"),
         count("refusals", disturbed.refusals, "starts"),
+        count("full_disks", disturbed.full_disks, "times"),
         count("fenced", disturbed.fenced, "instances"),
         count("ended_by_itself", disturbed.ended_by_itself, "runs"),
         count("ended_in_outage", disturbed.ended_in_outage, "runs"),

@@ -22,6 +22,7 @@
 //! Callers are threads: each call blocks until the disk or the object store has answered. Not to be
 //! called from within an asynchronous task.
 
+mod age;
 pub mod encoding;
 mod error;
 mod manifest;
@@ -31,6 +32,7 @@ mod s3;
 mod settings;
 mod store;
 
+pub use age::CheckpointAge;
 pub use encoding::{Encoded, EncodingError, decode, encode};
 pub use error::CheckpointError;
 pub use manifest::{Manifest, ManifestBody, PartEntry, Position};

@@ -8,6 +8,7 @@
 //! by time: then even the order in which they arrived does not matter.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 use std::time::Duration;
 
 use segue_listen::{EventTime, Punctuality, Span, Watermark, WatermarkClock};
@@ -15,6 +16,7 @@ use segue_listen::{EventTime, Punctuality, Span, Watermark, WatermarkClock};
 use crate::barrier::{Barrier, BarrierCall, LAST};
 use crate::clock::WallClock;
 use crate::epoch::{LaneId, Offset, OffsetRange};
+use crate::progress::LaneProgress;
 use crate::queue::Inlet;
 use crate::source::{RawRecord, Readiness, Source, SourceError};
 use crate::stage::{Kept, Stage, StageError};
@@ -178,7 +180,7 @@ where
             seen: None,
             position: source.position(),
             counts: Counts::default(),
-            gauges: Gauges::of(id),
+            gauges: Gauges::of(id, source.position()),
             failed: None,
         };
         Self {
@@ -294,6 +296,11 @@ where
         // Whoever asked may be gone: the next step finds out.
         self.work.send(covers, &mut self.inlet, wall.now(), barrier);
         Ok(())
+    }
+
+    /// How far it is, for another thread to look at.
+    pub fn progress(&self) -> Arc<LaneProgress> {
+        self.work.gauges.progress.clone()
     }
 
     /// The stage, to look into.

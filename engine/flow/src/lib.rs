@@ -27,6 +27,7 @@ pub mod lane;
 pub mod memory;
 pub mod names;
 pub mod partition;
+pub mod progress;
 pub mod queue;
 pub mod remedy;
 pub mod secret;

@@ -18,6 +18,7 @@ mod addresses;
 mod checkpoints;
 mod content;
 mod intake;
+mod losses;
 mod measuring;
 mod merge;
 mod parts;
@@ -53,6 +54,7 @@ pub use tally::{RATIO_BINS, RatioCounts, StreamTally};
 
 use addresses::Addresses;
 use checkpoints::Checkpoints;
+use losses::Losses;
 use measuring::Measuring;
 use merge::Merge;
 
@@ -91,7 +93,7 @@ pub struct RecommendStage {
     records: records::Writer,
     tally: StreamTally,
     predictions: u64,
-    losses: Vec<(String, u64, f32)>,
+    losses: Losses,
 }
 
 /// What is left of a round's time where the queue before the stage is full: what is cheap is answered
@@ -139,7 +141,7 @@ impl RecommendStage {
             records: records::Writer::new(settings.topics.clone(), settings.format),
             tally: StreamTally::default(),
             predictions: 0,
-            losses: Vec::new(),
+            losses: Losses::default(),
             settings,
             parts,
         };
@@ -267,7 +269,7 @@ impl RecommendStage {
             failed: self.content.failed(),
             durations_estimated: self.parts.durations.known() as u64,
             prequential: self.prequential.map(|p| p.report()),
-            losses: self.losses,
+            losses: self.losses.into_points(),
             rungs: self.ladder.map_or_else(Vec::new, |ladder| ladder.report()),
         }
     }

@@ -22,6 +22,7 @@ use segue_sessions::SessionSettings;
 use serde::{Deserialize, Serialize};
 
 use crate::queues::Queues;
+use crate::stuck::Attendance;
 
 /// The shipped file: every key with its default and what it does.
 pub const SHIPPED: &str = include_str!("../../../config/segue.toml");
@@ -98,6 +99,18 @@ pub struct Stream {
     /// that goes on after all is retracted. 0: never.
     #[serde(with = "humantime_serde")]
     pub idle_after: Duration,
+    /// How long it may take after SIGINT or SIGTERM until what was read is worked off and committed;
+    /// then the program ends with an error, and the next run reads again what was not committed. 0: as
+    /// long as it takes.
+    #[serde(with = "humantime_serde")]
+    pub drain_within: Duration,
+}
+
+impl Stream {
+    /// How long draining may take; `None`: as long as it takes.
+    pub fn drain_within(&self) -> Option<Duration> {
+        Some(self.drain_within).filter(|within| !within.is_zero())
+    }
 }
 
 impl Default for Stream {
@@ -113,6 +126,7 @@ impl Default for Stream {
             batch: 512,
             patience: Duration::from_millis(20),
             idle_after: Duration::ZERO,
+            drain_within: Duration::from_secs(30),
         }
     }
 }
@@ -182,11 +196,23 @@ impl Default for Recommend {
 }
 
 /// `[http]`.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
     /// Where `/health`, `/ready` and `/metrics` are served; empty: nowhere.
     pub listen: Option<SocketAddr>,
+    /// After how long without a move, though something waits, a run says that it is stuck; 0: never.
+    #[serde(with = "humantime_serde")]
+    pub stuck_after: Duration,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            stuck_after: Duration::from_secs(60),
+        }
+    }
 }
 
 impl Config {
@@ -249,6 +275,14 @@ impl Config {
             in_order: self.recommend.exact,
             idle_after: Some(self.stream.idle_after).filter(|after| !after.is_zero()),
             at_end: AtEnd::Close,
+        }
+    }
+
+    /// How a run is seen from outside, with nobody to be told.
+    pub fn attendance(&self) -> Attendance {
+        Attendance {
+            stuck_after: Some(self.http.stuck_after).filter(|after| !after.is_zero()),
+            ..Attendance::default()
         }
     }
 

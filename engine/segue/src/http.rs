@@ -1,27 +1,37 @@
 //! Health, readiness and Prometheus metrics over HTTP, on a small runtime of their own.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
-use segue_flow::clock::{MachineClock, WallClock};
+use segue_flow::clock::{MachineClock, WallClock, time_of_day};
 use segue_flow::names;
+use segue_listen::EventTime;
 
 /// How often samples are summed up; between two times a histogram keeps every one of them.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// What the engine is doing, as readiness tells it: ready is only what reads and answers, from
-/// [`Phase::running`] until it drains.
+/// What the engine is doing, as health and readiness tell it: ready is only what reads and answers,
+/// from [`Phase::running`] until it drains; healthy is all that is not stuck.
 #[derive(Clone, Debug, Default)]
 pub struct Phase {
     reached: Arc<AtomicU8>,
     stop: Arc<AtomicBool>,
+    stuck: Arc<Mutex<Option<Stuck>>>,
+}
+
+/// That nothing moves though something waits.
+#[derive(Clone, Debug)]
+struct Stuck {
+    /// By the machine's time of day.
+    since: EventTime,
+    what: String,
 }
 
 const NAMES: [&str; 5] = ["starting", "restoring", "running", "draining", "ended"];
@@ -35,8 +45,8 @@ impl Phase {
     /// [`Phase::draining`].
     pub fn until(stop: Arc<AtomicBool>) -> Self {
         Self {
-            reached: Arc::default(),
             stop,
+            ..Self::default()
         }
     }
 
@@ -60,25 +70,66 @@ impl Phase {
         self.reach(ENDED);
     }
 
+    /// Something waits and nothing has moved for so long: what does not move, in words.
+    pub fn stuck(&self, what: String, still: Duration) {
+        let since = time_of_day().checked_sub(still);
+        let since = since.and_then(|since| since.duration_since(UNIX_EPOCH).ok());
+        let since = since.unwrap_or_default().as_millis();
+        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *stuck {
+            Some(stuck) => stuck.what = what,
+            None => {
+                *stuck = Some(Stuck {
+                    since: EventTime::from_millis(i64::try_from(since).unwrap_or(0)),
+                    what,
+                });
+            }
+        }
+    }
+
+    /// It is not stuck, or not any longer.
+    pub fn moves(&self) {
+        *self.stuck.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Phases are never gone back: who is late to say `running` does not undo `draining`.
     fn reach(&self, phase: u8) {
         self.reached.fetch_max(phase, Ordering::Relaxed);
     }
 
-    fn answer(&self) -> (StatusCode, &'static str) {
-        let mut phase = self.reached.load(Ordering::Relaxed);
-        if phase < DRAINING && self.stop.load(Ordering::Relaxed) {
-            phase = DRAINING;
+    fn reached(&self) -> u8 {
+        let phase = self.reached.load(Ordering::Relaxed);
+        match phase < DRAINING && self.stop.load(Ordering::Relaxed) {
+            true => DRAINING,
+            false => phase,
         }
-        let status = if phase == RUNNING {
-            StatusCode::OK
-        } else {
-            StatusCode::SERVICE_UNAVAILABLE
+    }
+
+    /// Whether it answers listeners.
+    fn ready(&self) -> (StatusCode, String) {
+        self.answer(self.reached() == RUNNING)
+    }
+
+    /// Whether it does what it is there for: to start and to drain is well.
+    fn health(&self) -> (StatusCode, String) {
+        self.answer(true)
+    }
+
+    fn answer(&self, well: bool) -> (StatusCode, String) {
+        let phase = self.reached();
+        let stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(Stuck { since, what }) = &*stuck
+            && phase == RUNNING
+        {
+            let said = format!("stuck since {}: {what}", since.to_rfc3339());
+            return (StatusCode::SERVICE_UNAVAILABLE, said);
+        }
+        let status = match well {
+            true => StatusCode::OK,
+            false => StatusCode::SERVICE_UNAVAILABLE,
         };
-        (
-            status,
-            NAMES.get(phase as usize).copied().unwrap_or("unknown"),
-        )
+        let name = NAMES.get(phase as usize).copied().unwrap_or("unknown");
+        (status, name.to_owned())
     }
 }
 
@@ -124,9 +175,10 @@ pub fn serve(address: SocketAddr, phase: Phase, metrics: PrometheusHandle) -> Re
         .name("http".to_owned())
         .spawn(move || {
             let outcome = runtime.block_on(async move {
+                let health = phase.clone();
                 let router = Router::new()
-                    .route("/health", get(|| async { "alive\n" }))
-                    .route("/ready", get(move || async move { phase.answer() }))
+                    .route("/health", get(move || async move { health.health() }))
+                    .route("/ready", get(move || async move { phase.ready() }))
                     .route("/metrics", get(move || async move { metrics.render() }));
                 axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await
             });
@@ -166,7 +218,16 @@ mod tests {
         phase.running();
         let ready = get(bound, "/ready");
         assert!(ready.contains("200 OK") && ready.ends_with("running"));
+        phase.stuck("lane 3 stands".to_owned(), Duration::from_secs(90));
+        for path in ["/health", "/ready"] {
+            let stuck = get(bound, path);
+            assert!(stuck.contains("503"), "{stuck}");
+            assert!(stuck.contains("stuck since 20") && stuck.ends_with("Z: lane 3 stands"));
+        }
+        phase.moves();
+        assert!(get(bound, "/health").ends_with("running"));
         stop.store(true, Ordering::Relaxed);
+        assert!(get(bound, "/health").starts_with("HTTP/1.1 200"));
         let drains = get(bound, "/ready");
         assert!(drains.contains("503") && drains.ends_with("draining"));
         phase.ended();

@@ -31,4 +31,5 @@ pub mod recovery;
 pub mod report;
 pub mod shares;
 pub mod shutdown;
+pub mod stuck;
 pub mod watch;

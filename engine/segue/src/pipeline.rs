@@ -7,6 +7,8 @@
 //!                                        ▼      │
 //!                                      encoder thread
 //! ```
+//!
+//! One more thread looks on: whether anything moves, and how old the newest checkpoint is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,6 +31,7 @@ use segue_recommend::stage::{
 use segue_sessions::{ListenDecoder, ListeningStage, SessionSettings, Update};
 
 use crate::queues::Queues;
+use crate::stuck::{Attendance, Attendant, Attended, StageProgress};
 
 /// How long the recommending stage waits for a batch before it answers what is waiting.
 const IDLE: Duration = Duration::from_millis(100);
@@ -66,6 +69,8 @@ pub struct Pipeline {
     /// Set by whoever wants the lanes to stop reading: what was read is worked off. Set by a run
     /// that fails, so that all of it ends.
     pub stop: Arc<AtomicBool>,
+    /// Who is told when nothing moves.
+    pub attendance: Attendance,
 }
 
 /// All lanes of a stream, each with the source in its place.
@@ -113,6 +118,20 @@ pub fn run(mut pipeline: Pipeline) -> Result<RunSummary> {
             }
             lanes.push(lane);
         }
+        let progress = Arc::new(StageProgress::default());
+        let attendant = Attendant {
+            attendance: pipeline.attendance,
+            lanes: lanes.iter().map(Lane::progress).collect(),
+            stage: progress.clone(),
+            age: (pipeline.checkpointing.as_ref()).map(|checkpointing| checkpointing.store.age()),
+            clock: clock.clone(),
+        };
+        // Ends with this scope, however that ends.
+        let (_runs, over) = std::sync::mpsc::sync_channel(1);
+        std::thread::Builder::new()
+            .name("attendant".to_owned())
+            .spawn_scoped(scope, move || attendant.attend(&over))
+            .context("the thread that looks on cannot be started")?;
         let mut workers = Vec::new();
         for (number, lanes) in (0..).zip(dealt(lanes, pipeline.threads)) {
             let (clock, stop) = (clock.clone(), stop.clone());
@@ -156,11 +175,14 @@ pub fn run(mut pipeline: Pipeline) -> Result<RunSummary> {
             directory: Arc::new(Directory::default()),
             durations: DurationEstimates::default(),
             sink: pipeline.sink,
-            watcher: pipeline.watcher,
+            watcher: Box::new(Attended {
+                watcher: pipeline.watcher,
+                stage: progress.clone(),
+            }),
             clock: clock.clone(),
         };
         let sentinel = Sentinel::over(&stop);
-        let outcome = sentinel.relieved(recommend(stage, parts, outlet));
+        let outcome = sentinel.relieved(recommend(stage, parts, outlet, &progress));
         for worker in workers {
             let ran = worker
                 .join()
@@ -228,19 +250,20 @@ fn recommend(
     settings: StageSettings,
     parts: Parts,
     outlet: Outlet<Batch<Update>>,
+    progress: &StageProgress,
 ) -> Result<RunSummary> {
     let mut stage = RecommendStage::new(settings, parts)?;
     loop {
         match outlet.receive(IDLE) {
             Received::Batch(batch) => {
                 stage.behind(outlet.fill());
-                stage.take(batch)?;
+                progress.at(|| stage.take(batch))?;
             }
             Received::Nothing => {
                 stage.behind(0.0);
                 stage.idle()?;
             }
-            Received::Over => return Ok(stage.finish()?),
+            Received::Over => return Ok(progress.at(|| stage.finish())?),
         }
     }
 }

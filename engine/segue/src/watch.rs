@@ -13,8 +13,10 @@ use segue_recommend::stage::Watcher;
 const LOOK_EVERY: u64 = 512;
 /// Latencies are kept from 1 µs to one hour with three significant digits.
 const LONGEST_MICROS: u64 = 3_600_000_000;
-/// Points of the throughput curve at most one per so long.
+/// Points of the throughput curve at most one per so long; of a run that takes longer than so many of
+/// them, every other is dropped, and the next ones come half as often.
 const POINT_EVERY: Duration = Duration::from_millis(250);
+const MOST_POINTS: usize = 4_096;
 
 /// What was seen, shared with whoever writes the report.
 #[derive(Debug)]
@@ -36,6 +38,7 @@ pub struct RunWatcher {
     seen: Arc<Mutex<Seen>>,
     since_look: u64,
     last_point: Duration,
+    point_every: Duration,
 }
 
 /// A bar over `total` of something, with rate and time left; hidden where nobody looks (no terminal).
@@ -68,6 +71,7 @@ impl RunWatcher {
             seen: seen.clone(),
             since_look: 0,
             last_point: Duration::ZERO,
+            point_every: POINT_EVERY,
         };
         Ok((watcher, seen))
     }
@@ -78,10 +82,18 @@ impl RunWatcher {
         self.bar.set_message(at.to_rfc3339());
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.plays += self.since_look;
-        if now.saturating_sub(self.last_point) >= POINT_EVERY {
+        if now.saturating_sub(self.last_point) >= self.point_every {
             self.last_point = now;
             let point = (now.as_secs_f64(), seen.plays);
             seen.throughput.push(point);
+            if seen.throughput.len() >= MOST_POINTS {
+                let mut keep = false;
+                seen.throughput.retain(|_| {
+                    keep = !keep;
+                    keep
+                });
+                self.point_every *= 2;
+            }
         }
         self.since_look = 0;
     }
@@ -120,5 +132,43 @@ impl Watcher for RunWatcher {
 impl Drop for RunWatcher {
     fn drop(&mut self) {
         self.bar.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// A clock that moves a second at each look.
+    #[derive(Debug, Default)]
+    struct Ticking(AtomicU64);
+
+    impl WallClock for Ticking {
+        fn now(&self) -> Duration {
+            Duration::from_secs(self.0.fetch_add(1, Ordering::Relaxed))
+        }
+        fn sleep(&self, _: Duration) {}
+    }
+
+    #[test]
+    fn a_long_run_has_as_many_points_as_a_curve_needs() {
+        let (mut watcher, seen) = RunWatcher::new(0, Arc::new(Ticking::default())).unwrap();
+        let looks = 100_000;
+        for _ in 0..looks {
+            watcher.progressed(LOOK_EVERY, EventTime::from_millis(0));
+        }
+        let seen = seen.lock().unwrap();
+        assert_eq!(seen.plays, looks * LOOK_EVERY);
+        assert!((MOST_POINTS / 4..MOST_POINTS).contains(&seen.throughput.len()));
+        assert_eq!(seen.throughput[0], (0.0, 0));
+        let rates = seen.throughput.windows(2);
+        let rates = rates.map(|pair| (pair[1].1 - pair[0].1) as f64 / (pair[1].0 - pair[0].0));
+        assert!(
+            rates
+                .skip(1)
+                .all(|rate| (rate - LOOK_EVERY as f64).abs() < 1.0)
+        );
     }
 }

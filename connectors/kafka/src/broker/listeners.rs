@@ -94,7 +94,8 @@ impl Listeners {
             .collect()
     }
 
-    /// The broker's configuration: nothing replicated, nothing waited for, nothing thrown away.
+    /// The broker's configuration: nothing replicated, nothing waited for, nothing thrown away but what
+    /// a topic's own settings say, and that at once.
     pub fn properties(&self, folder: &Path, certificates: Option<&Certificates>) -> String {
         let at = |kinds: &mut dyn Iterator<Item = &(Listener, u16)>| {
             let each = kinds.map(|(kind, port)| format!("{}://127.0.0.1:{port}", kind.name()));
@@ -123,6 +124,7 @@ impl Listeners {
              transaction.state.log.num.partitions=1\n\
              share.coordinator.state.topic.replication.factor=1\n\
              share.coordinator.state.topic.min.isr=1\n\
+             log.retention.check.interval.ms=5000\n\
              group.initial.rebalance.delay.ms=0\n\
              group.min.session.timeout.ms=1000\n",
             controller = self.address(Controller),

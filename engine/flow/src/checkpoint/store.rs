@@ -8,6 +8,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::age::CheckpointAge;
 use super::error::CheckpointError;
 use super::manifest::{FILE, Manifest, ManifestBody, PartEntry, hex, is_name};
 use super::objects::{Found, Objects};
@@ -28,7 +29,7 @@ pub struct CheckpointStore {
     /// Sealed checkpoints that this process has read and found whole.
     whole: BTreeSet<u64>,
     clock: MachineClock,
-    sealed_at: Option<Duration>,
+    age: CheckpointAge,
 }
 
 /// A sealed checkpoint, or why its manifest cannot be read.
@@ -65,14 +66,15 @@ impl CheckpointStore {
     }
 
     fn of(objects: Objects, keep: usize) -> Self {
+        let clock = MachineClock::start();
         Self {
             objects,
             keep: keep.max(2),
             kept: BTreeSet::new(),
             next: 1,
             whole: BTreeSet::new(),
-            clock: MachineClock::start(),
-            sealed_at: None,
+            clock,
+            age: CheckpointAge::begins(clock),
         }
     }
 
@@ -260,11 +262,9 @@ impl CheckpointStore {
         }
     }
 
-    /// Sets the gauge of the newest checkpoint's age; before the first one of this process it counts
-    /// from the start. For a caller's regular round.
-    pub fn report_age(&self) {
-        let age = self.clock.now() - self.sealed_at.unwrap_or_default();
-        names::gauge(Name::CheckpointAge, age.as_secs_f64());
+    /// How old the newest checkpoint is, for another thread to tell.
+    pub fn age(&self) -> CheckpointAge {
+        self.age.clone()
     }
 
     fn sealed(&self) -> Result<Vec<u64>, CheckpointError> {
@@ -347,11 +347,10 @@ impl Draft<'_> {
             .objects
             .create(self.number, FILE, text.into_bytes())?;
         self.sealed = true;
-        let now = self.store.clock.now();
-        self.store.sealed_at = Some(now);
-        names::observe(Name::CheckpointTaken, now - self.begun);
+        let took = self.store.clock.now().saturating_sub(self.begun);
+        names::observe(Name::CheckpointTaken, took);
         names::gauge(Name::CheckpointBytes, manifest.bytes() as f64);
-        self.store.report_age();
+        self.store.age.sealed();
         Ok(manifest)
     }
 }

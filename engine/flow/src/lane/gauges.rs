@@ -1,5 +1,6 @@
 //! What a lane tells of itself: for people and metrics, never for a verdict.
 
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use segue_listen::{Watermark, WatermarkClock};
@@ -8,6 +9,7 @@ use super::Counts;
 use crate::clock::time_of_day;
 use crate::epoch::{LaneId, Offset};
 use crate::names::{self, Name};
+use crate::progress::LaneProgress;
 use crate::source::Source;
 
 /// How often the end of a partition is looked at.
@@ -20,16 +22,18 @@ pub(super) struct Gauges {
     event_time_delay: metrics::Gauge,
     lag: metrics::Gauge,
     lag_told: Option<Duration>,
+    pub(super) progress: Arc<LaneProgress>,
 }
 
 impl Gauges {
-    pub(super) fn of(lane: LaneId) -> Self {
+    pub(super) fn of(lane: LaneId, position: Offset) -> Self {
         Self {
             watermark: names::gauge_of_lane(Name::WatermarkMillis, lane),
             watermark_delay: names::gauge_of_lane(Name::WatermarkDelay, lane),
             event_time_delay: names::gauge_of_lane(Name::EventTimeDelay, lane),
             lag: names::gauge_of_lane(Name::Lag, lane),
             lag_told: None,
+            progress: Arc::new(LaneProgress::new(lane, position)),
         }
     }
 
@@ -53,14 +57,18 @@ impl Gauges {
         self.event_time_delay.set(today.as_secs_f64() - newest);
     }
 
-    /// How many records there are that were not read, about once a second.
+    /// Once a step: how far it is; and about once a second, how many records there are that were not
+    /// read.
     pub(super) fn tell_lag(&mut self, position: Offset, source: &mut impl Source, now: Duration) {
+        self.progress.reached(position);
         if self.lag_told.is_some_and(|told| now < told + LOOK_EVERY) {
             return;
         }
         if let Some(end) = source.end() {
             self.lag_told = Some(now);
-            self.lag.set(end.0.saturating_sub(position.0) as f64);
+            let waiting = end.0.saturating_sub(position.0);
+            self.progress.left(waiting);
+            self.lag.set(waiting as f64);
         }
     }
 }

@@ -172,7 +172,6 @@ impl RecommendStage {
         let Some(checkpoints) = &mut self.checkpoints else {
             return;
         };
-        checkpoints.with.store.report_age();
         let due = checkpoints.due_at_once
             || now >= checkpoints.called_at.saturating_add(checkpoints.with.every);
         if due && checkpoints.anything_new && checkpoints.called.is_none() {

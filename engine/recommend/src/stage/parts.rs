@@ -254,7 +254,7 @@ pub struct RunSummary {
     pub durations_estimated: u64,
     /// How well it was predicted; absent if nothing was measured.
     pub prequential: Option<PrequentialReport>,
-    /// Mean losses of online learning: (recommender, epoch, loss).
+    /// Mean losses of online learning: (recommender, epoch, loss); of a long run, means of neighbours.
     pub losses: Vec<(String, u64, f32)>,
     /// Who answered how often.
     pub rungs: Vec<RungReport>,

@@ -102,7 +102,7 @@ impl RecommendStage {
         if let Some(ladder) = &mut self.ladder {
             for (name, report) in ladder.learn(self.round, &self.chunk.examples())? {
                 if let Some(loss) = report.loss {
-                    self.losses.push((name.to_owned(), self.round.0, loss));
+                    self.losses.note(name, self.round.0, loss);
                 }
             }
         }

@@ -49,7 +49,7 @@ impl Demo {
     /// # Errors
     /// Whatever stops it, by name and with the remedy.
     pub fn run(&self, config: &Config) -> Result<()> {
-        let stop = shutdown::on_signal()?;
+        let stop = shutdown::on_signal(None)?;
         let clock: Arc<dyn WallClock> = Arc::new(MachineClock::start());
         let folder = run_folder(&self.out)?;
 
@@ -178,6 +178,7 @@ fn run(
         clock,
         // Who stops the demo stops the replay; the lanes then read what it left and end.
         stop: Arc::default(),
+        attendance: config.attendance(),
     });
     let delivered = replay
         .join()

@@ -61,7 +61,7 @@ impl Rekey {
     /// # Errors
     /// Whatever stops it; what was committed stays so.
     pub fn run(&self, config: &Config) -> Result<()> {
-        let stop = shutdown::on_signal()?;
+        let stop = shutdown::on_signal(None)?;
         let done = self.rekey(config, &stop)?;
         println!(
             "{} plays to {}, {} other records to {}",

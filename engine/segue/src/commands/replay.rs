@@ -111,7 +111,7 @@ impl ReplayCommand {
     /// # Errors
     /// Whatever stops it; what was committed stays so.
     pub fn run(&self, config: &Config) -> Result<()> {
-        let stop = shutdown::on_signal()?;
+        let stop = shutdown::on_signal(None)?;
         if let Some(Published::LastFm1k) = self.download {
             return self.fetch(&Dataset::lastfm_1k(), &stop);
         }

@@ -24,6 +24,7 @@ use crate::keying;
 use crate::pipeline::{self, Pipeline};
 use crate::recovery::{self, Committed, Standing, Start};
 use crate::shutdown;
+use crate::stuck::Attendance;
 use crate::watch::RunWatcher;
 
 mod from;
@@ -106,7 +107,7 @@ impl Run {
     /// # Errors
     /// Whatever stops it.
     pub fn run(&self, config: &Config) -> Result<()> {
-        let stop = shutdown::on_signal()?;
+        let stop = shutdown::on_signal(config.stream.drain_within())?;
         let phase = Phase::until(stop.clone());
         let metrics = http::record_metrics()?;
         if let Some(address) = config.http.listen {
@@ -192,6 +193,10 @@ impl Run {
             watcher: Box::new(watcher),
             clock,
             stop,
+            attendance: Attendance {
+                phase: phase.clone(),
+                ..config.attendance()
+            },
             ..answering(config, sources, sink)?
         })
     }
@@ -481,6 +486,7 @@ pub fn counting(config: &Config, sources: Vec<Box<dyn Source>>, sink: Box<dyn Si
         watcher: Box::new(()),
         clock: Arc::new(MachineClock::start()),
         stop: Arc::default(),
+        attendance: config.attendance(),
     }
 }
 

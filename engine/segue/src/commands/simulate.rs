@@ -36,7 +36,7 @@ impl Simulate {
     /// # Errors
     /// The file cannot be written; settings make no sense.
     pub fn run(&self, config: &Config) -> Result<()> {
-        let stop = shutdown::on_signal()?;
+        let stop = shutdown::on_signal(None)?;
         let mut settings = SimulatorSettings {
             seed: config.seed,
             ..SimulatorSettings::default()

@@ -26,8 +26,8 @@ use crate::same_answer::{deliver, read_all};
 
 /// Kills of a short run; `SEGUE_CRASH_KILLS` asks for more.
 const KILLS: usize = 10;
-const LANES: u32 = 2;
-const PLAYS: usize = 12_000;
+pub const LANES: u32 = 2;
+pub const PLAYS: usize = 12_000;
 /// Listens that come at once, and the pause after them.
 const PORTION: usize = 200;
 const PAUSE: Duration = Duration::from_millis(150);
@@ -136,7 +136,7 @@ fn feed(config: &Config, sink: &mut dyn Sink) {
     }
 }
 
-fn assert_nothing_lost(
+pub fn assert_nothing_lost(
     summary: &serde_json::Value,
     killed: &[Record],
     undisturbed: &[Record],
@@ -171,7 +171,7 @@ fn session_plays(record: &[u8]) -> u64 {
     session["plays"].as_u64().unwrap()
 }
 
-fn config(folder: &Path, name: &str) -> Config {
+pub fn config(folder: &Path, name: &str) -> Config {
     let mut config = rig::config(folder);
     config.stream.lanes = LANES;
     config.stream.topic = "crash-listens".to_owned();

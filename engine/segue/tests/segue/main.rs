@@ -7,6 +7,9 @@
 //! - `crash`: the program killed again and again loses and doubles nothing.
 //! - `group`: several instances share a topic; lanes move between them with their state.
 //! - `demo`: the demo on a small simulated log, with the real weights.
+//! - `drain`: a signal drains within a time; beyond it the program ends, and nothing is lost.
+//! - `full_disk`: checkpoints that cannot be written cost nothing but themselves.
+//! - `stuck`: a run in which nothing moves says what stands.
 //! - `ends`: a run that is stopped has worked off what it read; one that fails ends as a whole.
 //! - `keys`: a topic keyed otherwise is noticed, and mended.
 //! - `models`: a run that the language model answers is restored as what it was, from its training on.
@@ -17,7 +20,9 @@
 
 mod crash;
 mod demo;
+mod drain;
 mod ends;
+mod full_disk;
 mod group;
 mod keys;
 mod models;
@@ -26,3 +31,4 @@ mod refusals;
 mod replay_equals_live;
 mod rig;
 mod same_answer;
+mod stuck;

@@ -1,5 +1,7 @@
 //! A simulated log, and the engine over it in this process.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
@@ -127,6 +129,24 @@ pub fn in_process(config: &Config, listens: Vec<Listen>) -> (RunSummary, Vec<Rec
     replay.join().unwrap().unwrap();
     let written = std::mem::take(&mut *committed.lock().unwrap());
     (summary, written)
+}
+
+/// What a run answers over HTTP.
+pub fn ask(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// A counter or gauge without labels, in what a run answers.
+pub fn metric(metrics: &str, name: &str) -> Option<f64> {
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    metrics.lines().find_map(value)
 }
 
 /// The records of one topic, in order.

@@ -25,6 +25,7 @@ use crate::keying;
 use crate::pipeline::{self, Pipeline};
 use crate::recovery::{self, Committed};
 use crate::shares;
+use crate::stuck::Attendance;
 use crate::watch::RunWatcher;
 
 /// The longest name of an instance, in bytes: it is part of a folder's name and of every commit.
@@ -174,6 +175,10 @@ impl Instance<'_> {
             watcher: Box::new(watcher),
             clock: self.clock.clone(),
             stop: holding.recalled(),
+            attendance: Attendance {
+                phase: phase.clone(),
+                ..config.attendance()
+            },
             ..counting(config, Vec::new(), Box::new(sink))
         })?;
         Ok(Some(done))
