@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use segue_benchmarks::feed::deliver;
 use segue_flow::clock::{MachineClock, WallClock};
-use segue_kafka::{Guarantee, KafkaSink, Settings};
+use segue_kafka::KafkaSink;
 use segue_listen::{Listen, Span};
 use segue_replay::{Simulator, SimulatorSettings};
 
@@ -71,23 +71,33 @@ impl Passes {
         })
     }
 
-    /// Writes portions as long as fewer than `ahead` plays wait for the engine, until it has ended.
+    /// Writes portions until so many plays wait for the engine.
+    pub fn fill(
+        &mut self,
+        sink: &mut KafkaSink,
+        to: (&str, u32),
+        ahead: u64,
+        progress: &Progress,
+    ) -> anyhow::Result<()> {
+        while progress.waiting() < ahead && !progress.over.load(Ordering::Relaxed) {
+            let fed = deliver(self.portion(), to, sink)?;
+            progress.fed.fetch_add(fed, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The same again and again, until the engine has ended.
     pub fn feed(
         mut self,
-        settings: &Settings,
+        mut sink: KafkaSink,
         to: (&str, u32),
         ahead: u64,
         progress: &Progress,
     ) -> anyhow::Result<()> {
         let clock = MachineClock::start();
-        let mut sink = KafkaSink::open(settings, &Guarantee::Idempotent, None)?;
         while !progress.over.load(Ordering::Relaxed) {
-            if progress.waiting() >= ahead {
-                clock.sleep(LOOK);
-                continue;
-            }
-            let fed = deliver(self.portion(), to, &mut sink)?;
-            progress.fed.fetch_add(fed, Ordering::Relaxed);
+            self.fill(&mut sink, to, ahead, progress)?;
+            clock.sleep(LOOK);
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use segue_benchmarks::machine::resident_kib;
 use segue_benchmarks::outcome::{Metric, Outcome};
 use segue_flow::clock::{MachineClock, WallClock};
 use segue_kafka::broker::Broker;
-use segue_kafka::{Settings, topics};
+use segue_kafka::{Guarantee, KafkaSink, Settings, topics};
 use segue_replay::{Lengths, SimulatorSettings};
 
 use self::engine::{Over, Told};
@@ -73,7 +73,7 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
     };
     topics::ensure_topic(&settings, LISTENS, partitions)?;
     let listens = size("listens")?;
-    let passes = Passes::simulate(
+    let mut passes = Passes::simulate(
         SimulatorSettings {
             seed: SEED,
             users: u32::try_from(size("users")?)?,
@@ -88,15 +88,16 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
     let text = configuration(&settings, partitions, folder.path(), within, every);
     std::fs::write(&file, text).context("the engine's configuration")?;
 
+    let (progress, ahead) = (Progress::default(), size("ahead")?);
+    let to = (LISTENS, partitions);
+    let mut sink = KafkaSink::open(&settings, &Guarantee::Idempotent, None)?;
+    passes.fill(&mut sink, to, ahead, &progress)?;
+    eprintln!("{} plays wait, the engine starts", HumanCount(ahead));
     let mut engine = Process::start(&file, seconds, cost)?;
     let told = engine.0.stdout.take().context("the engine's output")?;
-    let (progress, ahead) = (Progress::default(), size("ahead")?);
     let (looks, over) = std::thread::scope(|scope| {
-        let (progress, settings) = (&progress, &settings);
-        let feeding = scope.spawn(move || {
-            let to = (LISTENS, partitions);
-            passes.feed(settings, to, ahead, progress)
-        });
+        let progress = &progress;
+        let feeding = scope.spawn(move || passes.feed(sink, to, ahead, progress));
         let listening = scope.spawn(move || listen(told, progress));
         let looks = watch(engine.0.id(), seconds, progress);
         let over = listening.join().map_err(|_| anyhow!("a listener panicked"));
