@@ -31,6 +31,8 @@ pub const PLAYS: usize = 12_000;
 /// Listens that come at once, and the pause after them.
 const PORTION: usize = 200;
 const PAUSE: Duration = Duration::from_millis(150);
+/// How long a life that nobody disturbs may take to its first checkpoint.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn kills() -> usize {
     let asked = std::env::var("SEGUE_CRASH_KILLS").ok();
@@ -107,20 +109,34 @@ fn killed_and_finished(
     feed: impl FnOnce() + Send,
 ) -> serde_json::Value {
     let file = killed(config, folder, backend, kills(), feed);
-    damage_newest(Path::new(&config.checkpoint.url));
+    let checkpoints = Path::new(&config.checkpoint.url);
+    if newest(checkpoints).is_none() {
+        // On a machine that is busy every life may have been too short.
+        let clock = MachineClock::start();
+        let mut child = program(&file, backend, None);
+        while newest(checkpoints).is_none() && clock.now() < PATIENCE {
+            clock.sleep(Duration::from_millis(50));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    damage_newest(checkpoints);
     finished(&file, backend)
+}
+
+/// The folder of the newest checkpoint, if there is one.
+fn newest(folder: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    let folders = entries.map(|entry| entry.unwrap().path());
+    folders
+        .filter(|path| path.join("manifest.json").is_file())
+        .max()
 }
 
 /// Flips a bit in the newest checkpoint: the one before it has to do.
 pub fn damage_newest(folder: &Path) {
-    let entries = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|e| e.unwrap().path());
-    let newest = entries
-        .filter(|path| path.join("manifest.json").is_file())
-        .max()
-        .expect("some life has taken a checkpoint");
-    let part = newest.join("stage");
+    let part = newest(folder).expect("some life has taken a checkpoint");
+    let part = part.join("stage");
     let mut bytes = std::fs::read(&part).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
