@@ -85,6 +85,10 @@ pub fn inspect(settings: &Settings, topic: &str) -> Result<Vec<PartitionState>, 
     (0..asker.partitions(topic)?).map(state).collect()
 }
 
+/// How long an answer about committed offsets has to stand, and how often it is asked for anew.
+const STANDS_FOR: Duration = Duration::from_millis(100);
+const AGAIN_AT_MOST: usize = 5;
+
 /// What a group committed for one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
@@ -111,11 +115,28 @@ pub fn committed(settings: &Settings, topic: &str) -> Result<Vec<Option<Committe
     let place = format!("group {:?}", settings.group);
     // A partition's own error (its offset is about to be committed, say) is no "never": who took it
     // for that would begin from nothing.
-    let answer = asker.ask(&place, |patience| {
-        let answer = asker.consumer.committed_offsets(list.clone(), patience)?;
-        answer.elements().iter().try_for_each(|e| e.error())?;
-        Ok(answer)
-    })?;
+    let ask = || {
+        asker.ask(&place, |patience| {
+            let answer = asker.consumer.committed_offsets(list.clone(), patience)?;
+            answer.elements().iter().try_for_each(|e| e.error())?;
+            Ok(answer)
+        })
+    };
+    // A transaction counts as committed a moment before the group's coordinator gives its offsets out
+    // (seen with Kafka 4.3 on a busy machine). Whoever took the answer of that moment would read again
+    // what is told already: so only one that stands is believed. Where others of the group go on
+    // committing none does, and that moment is over all the same.
+    let mut answer = ask()?;
+    let clock = MachineClock::start();
+    for _ in 0..AGAIN_AT_MOST {
+        clock.sleep(STANDS_FOR);
+        let again = ask()?;
+        let stands = again == answer;
+        answer = again;
+        if stands {
+            break;
+        }
+    }
     let offset = |partition: u32| {
         let found = answer.find_partition(topic, partition.cast_signed())?;
         match found.offset() {

@@ -20,6 +20,7 @@ use segue_listen::{ListenRef, TrackId, TrackKey};
 use serde::{Deserialize, Serialize};
 
 use crate::arrival::Arrival;
+use crate::pages::LargePages;
 use crate::spellings::{Spellings, Spelt};
 use crate::update::Update;
 
@@ -32,12 +33,12 @@ pub struct ListenDecoder {
     lane: LaneId,
     lanes: u32,
     /// By the bytes of the name.
-    slots: HashMap<Box<[u8]>, u32, FixedState>,
+    slots: HashMap<Box<[u8]>, u32, FixedState, LargePages>,
     /// Names of listeners by slot.
     listeners: Vec<Box<str>>,
     /// By slot, whether the listener's name belongs into this lane.
     at_home: Vec<bool>,
-    tracks: HashMap<TrackKey, TrackId, FixedState>,
+    tracks: HashMap<TrackKey, TrackId, FixedState, LargePages>,
     spellings: Spellings,
     /// First sights that were not announced yet.
     news: Vec<Update>,

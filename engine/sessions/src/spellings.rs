@@ -8,6 +8,8 @@ use hashbrown::HashMap;
 use segue_listen::TrackId;
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::pages::LargePages;
+
 /// Spellings longer than this, all parts together, are not remembered: bytes.
 const LONGEST: usize = 512;
 
@@ -35,7 +37,7 @@ pub(crate) struct Spelt {
 /// Spellings seen.
 #[derive(Default)]
 pub(crate) struct Spellings {
-    known: HashMap<Spelling, Spelt, FixedState>,
+    known: HashMap<Spelling, Spelt, FixedState, LargePages>,
     /// The parts of the one that is being hashed.
     parts: Vec<u8>,
 }
