@@ -27,10 +27,7 @@ impl RecommendStage {
                 self.tally.corrected();
                 let user = self.addresses.user(lane, slot)?;
                 let (track, ratio, _) = self.settled(lane, &settled)?;
-                if settled.witness == Witness::Gap {
-                    let said = (settled.part, settled.witness);
-                    self.tell_completion(user, (track, settled.at), said, (ratio, true))?;
-                }
+                self.tell_settled(user, track, &settled, (ratio, true))?;
                 match &mut self.warm_up {
                     Some(warm_up) => warm_up.correct(user, track, settled.at, ratio),
                     None => {
@@ -72,10 +69,7 @@ impl RecommendStage {
             let (track, ratio, basis) = self.settled(lane, previous)?;
             self.parts.durations.note(track, previous.gap);
             self.tally.settled(basis, ratio);
-            if previous.witness == Witness::Gap {
-                let said = (previous.part, previous.witness);
-                self.tell_completion(user, (track, previous.at), said, (ratio, false))?;
-            }
+            self.tell_settled(user, track, previous, (ratio, false))?;
             ratio_of_previous = ratio;
         }
         self.tally.play(play.at);
@@ -125,6 +119,23 @@ impl RecommendStage {
             self.barrier()?;
         }
         Ok(())
+    }
+
+    /// A play that is over; what the player said of it was told when it came.
+    fn tell_settled(
+        &mut self,
+        user: UserId,
+        track: TrackId,
+        settled: &Settled,
+        told: (Option<Ratio>, bool),
+    ) -> Result<(), EngineError> {
+        match settled.witness {
+            Witness::Player => Ok(()),
+            Witness::Gap => {
+                let said = (settled.part, settled.witness);
+                self.tell_completion(user, (track, settled.at), said, told)
+            }
+        }
     }
 
     /// To those who want to know how much was heard of each play.
