@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -34,11 +35,14 @@ fn certificates(broker: &Broker) -> &Certificates {
     broker.certificates().expect("a secured broker has them")
 }
 
-/// A file with a secret, kept until the process ends.
+/// A file with a secret, kept until the process ends. Each has its own: written over, a file is empty for
+/// an instant, and another test may read it then.
 fn kept(secret: &str) -> Secret {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    static KEPT: AtomicU32 = AtomicU32::new(0);
     let folder = FOLDER.get_or_init(|| tempfile::tempdir().unwrap());
-    let path = folder.path().join(format!("{}-long", secret.len()));
+    let number = KEPT.fetch_add(1, Ordering::Relaxed);
+    let path = folder.path().join(format!("secret-{number}"));
     std::fs::write(&path, format!("{secret}\n")).unwrap();
     Secret::File(path)
 }
