@@ -1,6 +1,6 @@
 //! The binary that a user runs, for the scenarios that run it as one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 
@@ -16,4 +16,10 @@ pub fn binary() -> anyhow::Result<PathBuf> {
         path.display()
     );
     Ok(path.canonicalize()?)
+}
+
+/// The checkout that this program was built from.
+pub fn checkout() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
 }

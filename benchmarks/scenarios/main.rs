@@ -7,6 +7,7 @@ mod binary;
 mod config;
 mod crash;
 mod demo;
+mod e4srec;
 mod kafka_ratio;
 mod replay_memory;
 mod soak;
@@ -75,6 +76,14 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         config: include_str!("soak/scenario.toml"),
         run: soak::run,
+    },
+    Scenario {
+        config: include_str!("e4srec/incremental.toml"),
+        run: e4srec::incremental,
+    },
+    Scenario {
+        config: include_str!("e4srec/learning.toml"),
+        run: e4srec::learning,
     },
 ];
 

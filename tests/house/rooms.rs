@@ -72,16 +72,19 @@ const ALL: &[&str] = &[
     "engine/e4srec",
 ];
 
-/// All of them and the binary's wiring: what is measured end to end is what people run.
+/// The binary's wiring, and what a figure is taken of by itself: what is measured end to end is what
+/// people run.
 const WITH_THE_BINARY: &[&str] = &[
     "engine/segue",
     "engine/listen",
+    "engine/nn",
     "engine/flow",
     "engine/catalog",
     "connectors/kafka",
     "replay",
     "engine/sessions",
     "engine/recommend",
+    "engine/e4srec",
 ];
 
 /// Arrows that only a room's own tests have: real vectors, another connector to compare with.

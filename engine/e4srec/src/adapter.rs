@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbone::{NOTHING_YET, UNKNOWN};
 use crate::error::ModelError;
+use crate::guard::Verdict;
 use crate::head::levelled;
 use crate::learner::{CLIP, Learner};
 use crate::listener_cache::item;
@@ -28,8 +29,10 @@ pub struct Publication {
     pub epoch: Epoch,
     /// Examples of the stream that its steps drew from.
     pub examples: u64,
-    /// The mean loss of its step, before it.
-    pub loss: f64,
+    /// The mean loss of its step, before it. `None` where it was not learnt but gone back to.
+    pub loss: Option<f64>,
+    /// The version whose values these are, where what was learnt since has been taken back.
+    pub back_to: Option<u64>,
 }
 
 /// The adapters that a model has published, readable from elsewhere while it runs.
@@ -122,9 +125,44 @@ impl E4SRec {
             version: self.adapter_version,
             epoch,
             examples: learner.memory.seen(),
-            loss: loss.f_double_value(&[])?,
+            loss: Some(loss.f_double_value(&[])?),
+            back_to: None,
         });
         Ok(())
+    }
+
+    /// Looks at how the answers have been, and takes back what has made them worse.
+    pub(crate) fn watch(&mut self, learner: &mut Learner, epoch: Epoch) -> Result<(), ModelError> {
+        let shared = self.shared();
+        match learner.guard.judge(&self.settings.online) {
+            Verdict::Open => Ok(()),
+            Verdict::Held => {
+                let examples = learner.memory.seen();
+                learner.guard.turn(&shared, examples, self.adapter_version)
+            }
+            Verdict::Fell { expected, found } => {
+                let back = learner.guard.take_back(&shared, &mut self.tower)?;
+                learner.memory.forget_since(back.examples);
+                learner.begin_steps_anew(self)?;
+                self.tower.refresh_all()?;
+                self.publish()?;
+                tracing::warn!(
+                    epoch = epoch.0,
+                    expected,
+                    found,
+                    version = back.version,
+                    "the answers have become worse: what was learnt since this version is taken back"
+                );
+                self.journal.note(Publication {
+                    version: self.adapter_version,
+                    epoch,
+                    examples: learner.memory.seen(),
+                    loss: None,
+                    back_to: Some(back.version),
+                });
+                Ok(())
+            }
+        }
     }
 }
 

@@ -99,6 +99,14 @@ impl Recommender for E4SRec {
             Ok(())
         })
         .map_err(|error| error.of(name))?;
+        if let Some(learner) = &mut self.learner {
+            for (rank, track) in found.iter().zip(actual) {
+                // What nobody has played before could not have been named.
+                if rank.is_some() && track.row() < self.settled {
+                    learner.guard.note_rank(*rank);
+                }
+            }
+        }
         ranks.append(&mut found);
         Ok(())
     }

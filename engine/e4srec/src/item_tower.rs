@@ -308,6 +308,27 @@ impl ItemTower {
         })
     }
 
+    /// What is learnt of some tracks alone: their own vectors `[len(rows), d]`, and Adagrad's sums
+    /// `[len(rows)]`.
+    pub fn learnt(&self, rows: &Tensor) -> Result<(Tensor, Tensor), ModelError> {
+        Ok((self.residuals(rows)?, self.squares.f_index_select(0, rows)?))
+    }
+
+    /// Overwrites what was learnt of some tracks alone; their vectors are as they were until they are
+    /// refreshed.
+    pub fn put_back(
+        &mut self,
+        rows: &Tensor,
+        residuals: &Tensor,
+        squares: &Tensor,
+    ) -> Result<(), ModelError> {
+        tch::no_grad(|| {
+            let _ = self.residual.f_index_copy_(0, rows, residuals)?;
+            let _ = self.squares.f_index_copy_(0, rows, squares)?;
+            Ok(())
+        })
+    }
+
     /// A step of row-wise Adagrad on tracks' own vectors.
     pub fn learn_residuals(
         &mut self,

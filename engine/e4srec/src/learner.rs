@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::error::ModelError;
+use crate::guard::{Guard, GuardFacts};
 use crate::hidden::Freshness;
+use crate::item_tower::ItemTower;
 use crate::kept::{Named, Tensors, counted};
 use crate::model::E4SRec;
 use crate::objective::{Candidates, Questions};
@@ -36,6 +38,7 @@ pub(crate) struct Learner {
     pub memory: Reservoir,
     pub rng: ChaCha8Rng,
     pub epochs: u64,
+    pub guard: Guard,
 }
 
 /// What of it is not a tensor.
@@ -48,12 +51,14 @@ pub(crate) struct LearnerFacts {
     memory: Reservoir,
     rng: ChaCha8Rng,
     epochs: u64,
+    guard: GuardFacts,
 }
 
 impl Learner {
-    /// What belongs into a checkpoint: the optimisers' moments and steps, both memories, generators.
-    pub fn kept(&self, named: &mut Named) -> LearnerFacts {
-        LearnerFacts {
+    /// What belongs into a checkpoint: the optimisers' moments and steps, both memories, generators,
+    /// and what can be gone back to.
+    pub fn kept(&self, named: &mut Named) -> Result<LearnerFacts, ModelError> {
+        Ok(LearnerFacts {
             head: self.head.kept("adam.head", named),
             terms: self.terms.kept("adam.terms", named),
             content: self.content.kept("adam.content", named),
@@ -61,13 +66,15 @@ impl Learner {
             memory: self.memory.clone(),
             rng: self.rng.clone(),
             epochs: self.epochs,
-        }
+            guard: self.guard.kept(named)?,
+        })
     }
 
-    /// Takes up what was kept.
+    /// Takes up what was kept of a model with these shared parameters, whose tower has been taken up.
     pub fn take_up(
         &mut self,
         facts: LearnerFacts,
+        (shared, tower): (&[Tensor], &ItemTower),
         tensors: &mut Tensors<'_>,
     ) -> Result<(), ModelError> {
         self.head.take_up("adam.head", &facts.head, tensors)?;
@@ -80,6 +87,13 @@ impl Learner {
         counted("examples seen", facts.memory.seen())?;
         self.memory = facts.memory;
         self.rng = facts.rng;
+        self.guard = Guard::taken_up(facts.guard, shared, tower, tensors)?;
+        Ok(())
+    }
+
+    /// Optimisers that know of no step yet: what led astray must not go on by its momentum.
+    pub fn begin_steps_anew(&mut self, model: &E4SRec) -> Result<(), ModelError> {
+        [self.head, self.terms, self.content, self.adapter] = optimisers(model)?;
         Ok(())
     }
 
@@ -87,18 +101,31 @@ impl Learner {
         let settings = &model.settings.online;
         let mut rng = ChaCha8Rng::seed_from_u64(model.settings.seed);
         rng.set_stream(4);
-        let mut slow = model.backbone.adapter();
-        slow.extend(model.backbone.front());
+        let [head, terms, content, adapter] = optimisers(model)?;
         Ok(Self {
-            head: AdamW::new(model.head.matrices(), 0.0)?,
-            terms: AdamW::new(model.head.terms(), 0.0)?,
-            content: AdamW::new(model.tower.map.parameters(), 0.0)?,
-            adapter: AdamW::new(slow, 0.0)?,
+            head,
+            terms,
+            content,
+            adapter,
             memory: Reservoir::new(settings.reservoir, settings.recent, model.settings.seed),
             rng,
             epochs: 0,
+            guard: Guard::new(&model.shared(), 0, model.adapter_version)?,
         })
     }
+}
+
+/// Of the heads' matrices, of their terms, of the map of contents, and of the adapter with what is in
+/// front of the language model.
+fn optimisers(model: &E4SRec) -> Result<[AdamW; 4], ModelError> {
+    let mut slow = model.backbone.adapter();
+    slow.extend(model.backbone.front());
+    Ok([
+        AdamW::new(model.head.matrices(), 0.0)?,
+        AdamW::new(model.head.terms(), 0.0)?,
+        AdamW::new(model.tower.map.parameters(), 0.0)?,
+        AdamW::new(slow, 0.0)?,
+    ])
 }
 
 /// An example, and which of its epoch it is.
@@ -138,6 +165,7 @@ impl E4SRec {
             } else {
                 Ok(())
             };
+            let result = result.and_then(|()| self.watch(&mut learner, epoch));
             self.learner = Some(learner);
             result?;
         }
@@ -227,6 +255,7 @@ impl E4SRec {
             // The loss is a mean; a track's own vector should learn from a play alike in a large
             // and in a small batch.
             let gradient = own.f_grad()?.f_mul_scalar(examples.len() as f64)?;
+            learner.guard.note_rows(&self.tower, rows)?;
             self.tower
                 .learn_residuals(rows, &gradient, settings.row_rate)?;
             self.tower.refresh(rows)?;

@@ -16,6 +16,7 @@ mod adapter;
 mod backbone;
 mod chance;
 mod error;
+mod guard;
 mod head;
 mod hidden;
 mod infer;

@@ -176,10 +176,21 @@ impl E4SRec {
         self.settings.online = settings;
     }
 
-    /// Uses the cache of listeners or not; for measurements. On by default.
-    pub fn set_cached_listeners(&mut self, listeners: usize) {
-        self.settings.cached_listeners = listeners;
-        self.cache = None;
+    /// Forgets all that was computed of listeners, so that each window is read whole; for measurements.
+    pub fn forget_listeners(&mut self) {
+        self.forget_memo();
+        if let Some(cache) = &mut self.cache {
+            cache.clear();
+        }
+    }
+
+    /// The parameters that all tracks share; they share their memory with the model.
+    pub(crate) fn shared(&self) -> Vec<Tensor> {
+        let mut shared = self.backbone.adapter();
+        shared.extend(self.backbone.front());
+        shared.extend(self.head.parameters());
+        shared.extend(self.tower.map.parameters());
+        shared
     }
 
     pub(crate) fn device(&self) -> Device {
@@ -264,10 +275,7 @@ impl E4SRec {
     pub(crate) fn publish(&mut self) -> Result<(), ModelError> {
         self.backbone.decoder.merge_lora()?;
         self.adapter_version += 1;
-        self.forget_memo();
-        if let Some(cache) = &mut self.cache {
-            cache.clear();
-        }
+        self.forget_listeners();
         let rows: Vec<i64> = (0..self.tower.rows()).collect();
         self.inputs.set(&rows, &self.tower.vectors()?)
     }

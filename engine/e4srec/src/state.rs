@@ -76,7 +76,8 @@ impl E4SRec {
         let learner = self
             .learner
             .as_ref()
-            .map(|learner| learner.kept(&mut named));
+            .map(|learner| learner.kept(&mut named))
+            .transpose()?;
         let (mut cache, mut memo) = (None, None);
         if self.settings.keep_caches {
             let held = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,8 +123,11 @@ impl E4SRec {
         copy_into(&head, &tensors.all("head", &head)?)?;
         self.tower.take_up(tracks, &mut tensors)?;
         self.inputs.take_up(facts.inputs, &mut tensors)?;
+        let shared = self.shared();
         match (&mut self.learner, facts.learner) {
-            (Some(learner), Some(facts)) => learner.take_up(facts, &mut tensors)?,
+            (Some(learner), Some(facts)) => {
+                learner.take_up(facts, (&shared, &self.tower), &mut tensors)?;
+            }
             (None, None) => {}
             _ => return Err(ModelError::State("only one of both learns".to_owned())),
         }

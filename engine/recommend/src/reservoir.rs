@@ -20,6 +20,8 @@ pub struct OwnedExample {
     plays: u64,
     context: Vec<ContextPlay>,
     actual: TrackId,
+    /// How many were seen before it.
+    number: u64,
 }
 
 impl OwnedExample {
@@ -36,20 +38,13 @@ impl OwnedExample {
     }
 
     /// Becomes a copy of `example`, in the memory it has.
-    fn become_copy(&mut self, example: &Example<'_>) {
+    fn become_copy(&mut self, example: &Example<'_>, number: u64) {
+        self.number = number;
         self.user = example.ask.user;
         self.plays = example.ask.plays;
         self.context.clear();
         self.context.extend_from_slice(example.ask.context);
         self.actual = example.actual;
-    }
-}
-
-impl From<&Example<'_>> for OwnedExample {
-    fn from(example: &Example<'_>) -> Self {
-        let mut owned = Self::default();
-        owned.become_copy(example);
-        owned
     }
 }
 
@@ -95,12 +90,15 @@ impl Reservoir {
         if self.recent_capacity > 0 {
             let full = self.recent.len() >= self.recent_capacity;
             let mut slot = if full { self.recent.pop_front() } else { None }.unwrap_or_default();
-            slot.become_copy(example);
+            slot.become_copy(example, self.seen);
             self.recent.push_back(slot);
         }
+        let number = self.seen;
         self.seen += 1;
         if self.sample.len() < self.capacity {
-            self.sample.push(OwnedExample::from(example));
+            let mut owned = OwnedExample::default();
+            owned.become_copy(example, number);
+            self.sample.push(owned);
             return;
         }
         if self.capacity == 0 {
@@ -111,8 +109,16 @@ impl Reservoir {
             .ok()
             .and_then(|place| self.sample.get_mut(place));
         if let Some(slot) = slot {
-            slot.become_copy(example);
+            slot.become_copy(example, number);
         }
+    }
+
+    /// Forgets the examples that came after the first `seen` ones. Their places are taken by what
+    /// comes next, so that until new examples have replaced others as often, what came then is in the
+    /// sample more often than its share.
+    pub fn forget_since(&mut self, seen: u64) {
+        self.sample.retain(|example| example.number < seen);
+        self.recent.retain(|example| example.number < seen);
     }
 
     /// How many examples it has seen.

@@ -11,6 +11,9 @@
 //! 4. durations are published, the listeners of the epoch answered, and the epoch's records committed
 //!    with its offsets.
 //!
+//! Where the stream is not exact and the stage has caught up, listeners need not wait for the barrier:
+//! they are answered at once, by the models as the last barrier left them.
+//!
 //! Where a curriculum is given, the first part of the log is only gathered; models are trained on it,
 //! and what follows is measured. This file drives; the parts below it do the work.
 
@@ -221,13 +224,28 @@ impl RecommendStage {
         Ok(())
     }
 
+    /// Nothing more is waiting: whoever has played is answered now, by the models as they are, and not
+    /// only when the round closes; new tracks can be among the answers. In exact mode nothing happens:
+    /// there, what is said must not depend on when.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub fn caught_up(&mut self) -> Result<(), EngineError> {
+        if self.settings.exact || self.warm_up.is_some() || self.asked.is_empty() {
+            return Ok(());
+        }
+        self.admit()?;
+        self.answer()
+    }
+
     /// Nothing came for a while: unless runs are to be repeatable, what is waiting is answered now.
     ///
     /// # Errors
     /// See [`EngineError`].
     pub fn idle(&mut self) -> Result<(), EngineError> {
         self.call_checkpoint();
-        let nothing_new = self.waiting.is_empty() && self.inputs.is_empty();
+        let nothing_new =
+            self.waiting.is_empty() && self.chunk.is_empty() && self.inputs.is_empty();
         if self.settings.exact || self.warm_up.is_some() || nothing_new {
             return Ok(());
         }

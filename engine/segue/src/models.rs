@@ -90,16 +90,23 @@ impl Taught {
         };
         let published = journal.publications();
         let newest = published.last().map_or(0, |one| one.version);
+        let fate = |one: &Publication| {
+            let now = match one.version == newest {
+                true => "in use",
+                false => "replaced",
+            };
+            match one.back_to {
+                Some(version) => format!("back to {version}, {now}"),
+                None => now.to_owned(),
+            }
+        };
         let adapter = |one: &Publication| Adapter {
             model: (*model).to_owned(),
             version: one.version,
             epoch: one.epoch.0,
             examples: one.examples,
-            loss: Some(one.loss),
-            fate: match one.version == newest {
-                true => "in use".to_owned(),
-                false => "replaced".to_owned(),
-            },
+            loss: one.loss,
+            fate: fate(one),
         };
         published.iter().map(adapter).collect()
     }

@@ -257,7 +257,10 @@ fn recommend(
         match outlet.receive(IDLE) {
             Received::Batch(batch) => {
                 stage.behind(outlet.fill());
-                progress.at(|| stage.take(batch))?;
+                progress.at(|| match outlet.depth() {
+                    0 => stage.take(batch).and_then(|()| stage.caught_up()),
+                    _ => stage.take(batch),
+                })?;
             }
             Received::Nothing => {
                 stage.behind(0.0);

@@ -144,6 +144,12 @@ pub struct OnlineSettings {
     pub remembered: usize,
     /// Plays after which a play counts half for a track's popularity.
     pub half_life: f64,
+    /// Plays of a window in which the model's own answers are watched: where their mean reciprocal
+    /// rank falls, what was learnt since the last window that held is taken back. 0: not watched.
+    pub watched: u64,
+    /// The share of the expected mean reciprocal rank by which a window has to fall below it, in
+    /// (0, 1).
+    pub fall: f64,
 }
 
 impl Default for E4SRecSettings {
@@ -231,6 +237,8 @@ impl Default for OnlineSettings {
             recent: 4_096,
             remembered: 256,
             half_life: 50_000.0,
+            watched: 2_048,
+            fall: 0.3,
         }
     }
 }
@@ -312,6 +320,7 @@ impl E4SRecSettings {
         rate("e4srec.online.row_rate", self.online.row_rate)?;
         rate("e4srec.online.lora_rate", self.online.lora_rate)?;
         rate("e4srec.online.content_rate", self.online.content_rate)?;
+        share("e4srec.online.fall", self.online.fall, 1.0)?;
         if !(self.online.half_life >= 1.0 && self.online.half_life.is_finite()) {
             return Err(ModelError::setting(
                 "e4srec.online.half_life",

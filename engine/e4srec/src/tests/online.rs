@@ -4,6 +4,7 @@ use segue_flow::Epoch;
 use segue_recommend::recommender::Example;
 
 use super::*;
+use crate::Publication;
 
 fn mean_reciprocal(
     model: &mut E4SRec,
@@ -60,7 +61,7 @@ fn what_is_learnt_online_shows_and_frozen_stays() {
         .map(|one| (one.version, one.epoch.0, one.examples))
         .collect();
     assert_eq!(told, [(1, 1, 96), (2, 3, 192), (3, 5, 288), (4, 7, 384)]);
-    assert!(moved.iter().all(|one| one.loss.is_finite()));
+    assert!(moved.iter().all(|one| one.loss.is_some_and(f64::is_finite)));
     assert!(online > 1.4 * frozen, "{online} {frozen}");
     // The model they came from has not moved either.
     let (again, _) = run(model.frozen().unwrap());
@@ -226,4 +227,79 @@ fn one_that_follows_knows_what_was_played_and_has_learnt_nothing() {
         moved(&frozen.backbone.adapter(), &state.backbone.adapter()),
         0.0
     );
+}
+
+/// Asks, measures and learns as the stage does.
+fn round(model: &mut E4SRec, epoch: u64, examples: &[Example<'_>]) {
+    let asks: Vec<Ask<'_>> = examples.iter().map(|example| example.ask).collect();
+    let actual: Vec<TrackId> = examples.iter().map(|example| example.actual).collect();
+    model.rank_of(&asks, &actual, &mut Vec::new()).unwrap();
+    model.learn(Epoch(epoch), examples).unwrap();
+}
+
+#[test]
+fn what_poisoned_labels_teach_is_taken_back() {
+    let logs: Vec<Vec<ContextPlay>> = (0..4).map(|user| walk(user, 20, 300)).collect();
+    let mut settings = settings();
+    settings.online.head_rate = 5e-3;
+    settings.online.row_rate = 0.2;
+    settings.online.watched = 96;
+    // What is only known of listeners is not taken back: it happened.
+    settings.online.remembered = 0;
+    let fitted = fit(&[], &settings, 20);
+    let content = contents(20);
+    let at = |from: usize, label: fn(usize) -> TrackId| -> Vec<Example<'_>> {
+        let reads = from..from + 12;
+        reads
+            .flat_map(|read| {
+                (0u32..).zip(&logs).map(move |(user, plays)| {
+                    let told = label(read * 7 + user as usize);
+                    let actual = if told.0 == u32::MAX {
+                        plays[read].track
+                    } else {
+                        told
+                    };
+                    Example {
+                        ask: ask(user, plays, read),
+                        actual,
+                    }
+                })
+            })
+            .collect()
+    };
+    let clean = |_| TrackId(u32::MAX);
+    let poison = |drawn: usize| TrackId((drawn * 2_654_435_761 % 20) as u32);
+    let run = |watched: u64| {
+        let mut model = fitted.online().unwrap();
+        let mut online = settings.online.clone();
+        online.watched = watched;
+        model.set_online(online);
+        model.admit(&admitted(&keys(20), &content)).unwrap();
+        // The last window that holds begins with the last two rounds before the poison.
+        for epoch in 0..12u64 {
+            round(&mut model, epoch, &at(epoch as usize * 12 + 2, clean));
+        }
+        let before = mean_reciprocal(&mut model.frozen().unwrap(), &logs, 250..290);
+        for epoch in 12..18u64 {
+            round(&mut model, epoch, &at(epoch as usize * 12 + 2, poison));
+        }
+        let after = mean_reciprocal(&mut model.frozen().unwrap(), &logs, 250..290);
+        (before, after, model.journal().publications())
+    };
+    let (before, unwatched, published) = run(0);
+    assert!(published.iter().all(|one| one.back_to.is_none()));
+    assert!(
+        unwatched < 0.9 * before,
+        "poison does harm: {before} to {unwatched}"
+    );
+    let (before, watched, published) = run(96);
+    let back: Vec<&Publication> = published
+        .iter()
+        .filter(|one| one.back_to.is_some())
+        .collect();
+    let first = back.first().expect("it went back");
+    assert!(first.epoch.0 >= 12 && first.back_to < Some(first.version) && first.loss.is_none());
+    assert!(watched > 0.97 * before, "{before} to {watched}");
+    let versions: Vec<u64> = published.iter().map(|one| one.version).collect();
+    assert_eq!(versions, (1..=published.len() as u64).collect::<Vec<u64>>());
 }

@@ -173,7 +173,7 @@ impl RecommendStage {
         Ok(())
     }
 
-    /// Answers every listener of the epoch once, after their newest play.
+    /// Answers every listener who has played since they were last answered, after their newest play.
     pub(super) fn answer(&mut self) -> Result<(), EngineError> {
         let asked = std::mem::take(&mut self.asked);
         self.asked_at.clear();

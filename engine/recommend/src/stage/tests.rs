@@ -187,6 +187,7 @@ fn run(script: Vec<Line>, lane_batch: usize) -> (RunSummary, Vec<Record>) {
     let (mut stage, committed) = stage(1, None);
     for batch in batches(LaneId(0), 1, script, lane_batch) {
         stage.take(batch).unwrap();
+        stage.caught_up().unwrap();
     }
     let summary = stage.finish().unwrap();
     let written = std::mem::take(&mut *committed.lock().unwrap());
@@ -249,6 +250,50 @@ fn a_log_is_learnt_measured_answered_and_written() {
             .as_str()
             .unwrap()
             .starts_with("song ")
+    );
+}
+
+#[test]
+fn who_is_waited_for_is_answered_before_the_round_closes_and_once() {
+    let (mut stage, _) = stage(1, None);
+    stage.settings.exact = false;
+    stage.merge = None;
+    let mut answered = Vec::new();
+    for batch in batches(LaneId(0), 1, script(300), 1) {
+        stage.take(batch).unwrap();
+        let (round, open) = (stage.round, stage.chunk.len());
+        let before = stage.predictions;
+        stage.caught_up().unwrap();
+        assert_eq!((stage.round, stage.chunk.len()), (round, open));
+        if open > 0 {
+            answered.push(stage.predictions - before);
+        }
+        assert!(stage.waiting.is_empty() && stage.asked.is_empty());
+    }
+    assert!(answered.len() > 90);
+    assert!(answered.iter().all(|&answers| answers <= 1), "{answered:?}");
+    let round = stage.round;
+    stage.idle().unwrap();
+    assert_eq!(
+        stage.round,
+        round.next(),
+        "what was answered is learnt from"
+    );
+    stage.idle().unwrap();
+    assert_eq!(stage.round, round.next());
+    let summary = stage.finish().unwrap();
+    // Those that closed a round were answered with it.
+    assert_eq!(
+        summary.prequential.unwrap().recommenders[0]
+            .parts
+            .overall
+            .events,
+        100
+    );
+    assert!(
+        (98..=100).contains(&summary.predictions),
+        "{}",
+        summary.predictions
     );
 }
 

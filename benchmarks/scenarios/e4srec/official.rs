@@ -1,0 +1,104 @@
+//! E4SRec as it was published, by transformers: a program in Python that reads the same prompts.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+use segue_nn::tch::Device;
+use segue_nn::weights::Weights;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::world::{Ground, LIMIT, World};
+use crate::binary::checkout;
+
+const PROGRAM: &str = include_str!("official.py");
+
+/// What it found.
+#[derive(Deserialize)]
+pub struct Found {
+    /// Answers a second, by what it computed in.
+    pub by_kind: BTreeMap<String, f64>,
+    /// Versions and device.
+    pub about: String,
+}
+
+impl Found {
+    /// The faster of its ways.
+    pub fn best(&self) -> f64 {
+        self.by_kind.values().copied().fold(f64::NAN, f64::max)
+    }
+}
+
+/// Answers after `stops` plays of the sessions of some listeners, in batches.
+pub fn measure(
+    ground: &Ground,
+    world: &World,
+    listeners: &[usize],
+    stops: &[usize],
+    batch: usize,
+) -> anyhow::Result<Found> {
+    let python = python()?;
+    let mut batches = Vec::new();
+    for &plays in stops {
+        for listeners in listeners.chunks(batch) {
+            let asks = listeners.iter().map(|&one| world.ask(one, 0, plays));
+            let items: Vec<Vec<u32>> = asks
+                .map(|ask| ask.context.iter().map(|play| play.track.0 + 1).collect())
+                .collect();
+            batches.push(items);
+        }
+    }
+    let asked = json!({
+        "folder": ground.weights,
+        "gguf": gguf(&ground.weights)?,
+        "depth": ground.settings.backbone.depth,
+        "items": world.tracks(),
+        "limit": LIMIT,
+        "cuda": matches!(ground.device, Device::Cuda(_)),
+        "threads": std::thread::available_parallelism().map_or(1, usize::from),
+        "batches": batches,
+    });
+    let mut child = Command::new(&python)
+        .args(["-B", "-c", PROGRAM])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| python.display().to_string())?;
+    let mut input = child.stdin.take().context("its standard input")?;
+    input.write_all(asked.to_string().as_bytes())?;
+    drop(input);
+    let output = child.wait_with_output()?;
+    ensure!(
+        output.status.success(),
+        "E4SRec as published: {}",
+        output.status
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last = text.lines().last().unwrap_or_default();
+    serde_json::from_str(last).with_context(|| format!("E4SRec as published said `{last}`"))
+}
+
+/// The name of the checkpoint's file.
+fn gguf(folder: &Path) -> anyhow::Result<String> {
+    let weights = Weights::open(folder)?;
+    let name = weights.path().file_name().and_then(|name| name.to_str());
+    Ok(name.context("a checkpoint without a name")?.to_owned())
+}
+
+/// `SEGUE_PEERS_PYTHON`, else that of `make setup-peers`.
+fn python() -> anyhow::Result<PathBuf> {
+    let path = match std::env::var_os("SEGUE_PEERS_PYTHON") {
+        Some(path) => PathBuf::from(path),
+        None => checkout().join(".venv/bin/python"),
+    };
+    ensure!(
+        path.is_file(),
+        "no {}: run `make setup-peers`, or name a Python that has torch, transformers, peft and gguf in \
+         SEGUE_PEERS_PYTHON",
+        path.display()
+    );
+    Ok(path)
+}
