@@ -66,6 +66,10 @@ const SCENARIOS: &[Scenario] = &[
         run: demo::run,
     },
     Scenario {
+        config: include_str!("demo/prequential.toml"),
+        run: demo::prequential,
+    },
+    Scenario {
         config: include_str!("kafka_ratio/scenario.toml"),
         run: kafka_ratio::run,
     },

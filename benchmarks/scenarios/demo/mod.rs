@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use segue_benchmarks::outcome::{Metric, Outcome};
@@ -12,6 +13,34 @@ use crate::Ask;
 use crate::binary::{binary, checkout};
 
 pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
+    let (report, took) = demo(ask)?;
+    let mut metrics = figures(&report);
+    metrics.push(Metric::single("run_seconds", took.as_secs_f64(), "s"));
+    Ok(outcome("demo", ask, &report, metrics))
+}
+
+/// The same run, and how far the one that learns is ahead of each of the others.
+pub fn prequential(ask: &Ask) -> anyhow::Result<Outcome> {
+    let (report, _) = demo(ask)?;
+    let mut metrics = Vec::new();
+    for row in rows(&report, "/prequential/recommenders") {
+        let name = key_of(row, "name");
+        metrics.extend(measures(row, &name));
+    }
+    for row in rows(&report, "/prequential/differences") {
+        let minus = key_of(row, "minus");
+        metrics.extend(measures(row, &format!("online_less_{minus}")));
+    }
+    for (key, what) in [("events", "plays"), ("users", "listeners")] {
+        let first = rows(&report, "/prequential/recommenders").first();
+        let count = first.and_then(|row| row.pointer(&format!("/overall/{key}"))?.as_f64());
+        metrics.extend(count.map(|count| Metric::single(key, count, what)));
+    }
+    Ok(outcome("prequential", ask, &report, metrics))
+}
+
+/// A demo as a user runs it: its report, and how long it took.
+fn demo(ask: &Ask) -> anyhow::Result<(Value, Duration)> {
     let segue = binary()?;
     let folder = tempfile::tempdir().context("folder for the demo's report")?;
     let mut command = Command::new(&segue);
@@ -35,17 +64,18 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
     let (took, status) = timed(|| command.current_dir(checkout()).status());
     let status = status.with_context(|| segue.display().to_string())?;
     ensure!(status.success(), "{} demo: {status}", segue.display());
-    let report = report(folder.path())?;
-    let mut metrics = figures(&report);
-    metrics.push(Metric::single("run_seconds", took.as_secs_f64(), "s"));
+    Ok((report(folder.path())?, took))
+}
+
+fn outcome(name: &'static str, ask: &Ask, report: &Value, metrics: Vec<Metric>) -> Outcome {
     let of = |pointer| {
         report
             .pointer(pointer)
             .and_then(Value::as_str)
             .unwrap_or("")
     };
-    Ok(Outcome {
-        name: "demo",
+    Outcome {
+        name,
         quick: ask.quick,
         simulated: ask.data.is_empty(),
         metrics,
@@ -55,7 +85,25 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
             of("/input/description"),
             of("/machine/device")
         ),
-    })
+    }
+}
+
+fn rows<'a>(report: &'a Value, of: &str) -> &'a [Value] {
+    let rows = report.pointer(of).and_then(Value::as_array);
+    rows.map_or(&[][..], Vec::as_slice)
+}
+
+/// A name as part of a key.
+fn key_of(row: &Value, name: &str) -> String {
+    let text = row.get(name).and_then(Value::as_str).unwrap_or_default();
+    text.replace('-', "_")
+}
+
+/// Recall@20 and NDCG@20 of a row, or of a difference.
+fn measures(row: &Value, key: &str) -> impl Iterator<Item = Metric> {
+    [("recall20", "recall_20"), ("ndcg20", "ndcg_20")]
+        .into_iter()
+        .filter_map(move |(short, of)| measure(&format!("{short}_{key}"), row, of))
 }
 
 /// The report of the one run in `folder`, which keeps a folder per run.
@@ -76,12 +124,8 @@ fn report(folder: &Path) -> anyhow::Result<Value> {
 /// Recall@20 of each recommender, and, where the report has a headline, of its pair and their
 /// difference. What the report does not say is not among them.
 fn figures(report: &Value) -> Vec<Metric> {
-    let rows = |of: &str| {
-        let rows = report.pointer(of).and_then(Value::as_array);
-        rows.map_or(&[][..], Vec::as_slice)
-    };
     let text = |row: &Value, key: &str| row.get(key).and_then(Value::as_str).map(str::to_owned);
-    let recommenders: Vec<(String, &Value)> = rows("/prequential/recommenders")
+    let recommenders: Vec<(String, &Value)> = rows(report, "/prequential/recommenders")
         .iter()
         .filter_map(|row| Some((text(row, "name")?, row)))
         .collect();
@@ -103,7 +147,7 @@ fn figures(report: &Value) -> Vec<Metric> {
             .find(|(other, _)| Some(other) == name.as_ref());
         metrics.extend(row.and_then(|(_, row)| recall(key, row)));
     }
-    let difference = rows("/prequential/differences")
+    let difference = rows(report, "/prequential/differences")
         .iter()
         .find(|row| text(row, "name") == online && text(row, "minus") == frozen);
     metrics.extend(difference.and_then(|row| recall("delta", row)));
@@ -112,7 +156,12 @@ fn figures(report: &Value) -> Vec<Metric> {
 
 /// The mean over events, with its interval over listeners.
 fn recall(key: &str, row: &Value) -> Option<Metric> {
-    let estimate = row.pointer("/overall/per_event/recall_20")?;
+    measure(key, row, "recall_20")
+}
+
+/// The same of any measure.
+fn measure(key: &str, row: &Value, of: &str) -> Option<Metric> {
+    let estimate = row.pointer(&format!("/overall/per_event/{of}"))?;
     let figure = |name| estimate.get(name).and_then(Value::as_f64);
     Some(Metric {
         confidence: figure("low").zip(figure("high")),

@@ -1,9 +1,10 @@
 //! Sessions of 50 plays over a simulated catalogue, and an E4SRec to ask about them.
 //!
 //! Sessions say how much is computed and not what is liked: tracks are drawn by popularity, their
-//! contents are drawn from chance, the model has not been trained. What answers cost does not depend on
-//! any of it.
+//! contents are drawn from chance, the model has been trained on a handful of them. What answers cost
+//! does not depend on any of it.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -16,12 +17,15 @@ use segue_listen::{EventTime, Ratio, TrackId, TrackKey, UserId};
 use segue_nn::device::{self, DevicePreference};
 use segue_nn::tch::Device;
 use segue_recommend::recommender::{Admitted, Ask, ContextPlay, Ranking, Recommender};
+use segue_recommend::training::TrainingLog;
 
 use crate::binary::checkout;
 
 const SEED: u64 = 20_260_511;
 /// Plays of a session.
 pub const SESSION: usize = 50;
+/// Sessions that the model is trained on.
+const TAUGHT: usize = 8;
 /// Tracks in an answer.
 pub const LIMIT: usize = 20;
 
@@ -75,18 +79,17 @@ impl World {
         self.keys.len()
     }
 
-    /// Tells a model of all tracks.
-    pub fn admit(&self, model: &mut E4SRec) -> anyhow::Result<()> {
+    /// All tracks, as a model is told of them.
+    fn admitted(&self) -> Vec<Admitted<'_>> {
         let contents = self.content.chunks(self.width);
         let tracks = (0u32..).zip(&self.keys).zip(contents);
-        let tracks: Vec<Admitted<'_>> = tracks
+        tracks
             .map(|((id, &key), content)| Admitted {
                 track: TrackId(id),
                 key,
                 content: Some(content),
             })
-            .collect();
-        Ok(model.admit(&tracks)?)
+            .collect()
     }
 
     /// The question after the first `plays` plays of a session. Another `visit` is another listener
@@ -176,10 +179,18 @@ impl Ground {
         })
     }
 
-    /// A model that has not been trained and knows the world's tracks.
+    /// A model that has been trained on a few of the sessions and knows the world's tracks.
     pub fn model(&self, world: &World) -> anyhow::Result<E4SRec> {
-        let mut model = E4SRec::untaught(&self.foundation, &self.settings)?;
-        world.admit(&mut model)?;
+        let mut log = TrainingLog::default();
+        for session in world.sessions.iter().take(TAUGHT) {
+            log.push(session.iter().copied());
+        }
+        let tracks = world.admitted();
+        let vectors = HashMap::new();
+        let settings = &self.settings;
+        let fit = E4SRec::fit(&self.foundation, &log, &tracks, &vectors, settings, &mut ())?;
+        let mut model = fit.0.frozen()?;
+        model.admit(&tracks)?;
         Ok(model)
     }
 }

@@ -20,7 +20,7 @@ use crate::error::ModelError;
 use crate::item_tower::{copied, copy_into};
 use crate::kept::{Named, Tensors, numbered};
 use crate::prompt::{Layout, RowPlan, TokenBatch};
-use crate::settings::{BackboneSettings, LoraSettings};
+use crate::settings::{BackboneSettings, Completion, E4SRecSettings, LoraSettings};
 
 /// The row of an input that every window begins with.
 pub(crate) const NOTHING_YET: i64 = 0;
@@ -123,6 +123,15 @@ impl Foundation {
     }
 }
 
+/// Of the ratio, its absence and the opening of a session, which are heeded, `[3]`.
+fn heeded(completion: Completion) -> Result<Tensor, ModelError> {
+    let ratio = match completion {
+        Completion::None => 0.0,
+        Completion::Embedded => 1.0,
+    };
+    Ok(Tensor::f_from_slice(&[ratio, ratio, 1.0f32])?)
+}
+
 /// A decoder with its own adapter, and the projection of items into it.
 #[derive(Debug)]
 pub(crate) struct Backbone {
@@ -139,17 +148,15 @@ pub(crate) struct Backbone {
     bias: Tensor,
     /// `[3, hidden]`: the ratio, its absence, the opening of a session.
     marks: Tensor,
+    /// `[3]`: which of the marks are heeded.
+    heeded: Tensor,
     /// `[SPECIAL, d]`
     special: Tensor,
 }
 
 impl Backbone {
-    pub fn new(
-        foundation: &Foundation,
-        lora: &LoraSettings,
-        d: i64,
-        seed: u64,
-    ) -> Result<Self, ModelError> {
+    pub fn new(foundation: &Foundation, settings: &E4SRecSettings) -> Result<Self, ModelError> {
+        let (lora, d, seed) = (&settings.lora, settings.tower.dimensions, settings.seed);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(3);
         let mut decoder = foundation.decoder.share();
@@ -181,6 +188,7 @@ impl Backbone {
             bias: leaf(&[hidden], 0.0)?,
             marks: leaf(&[3, hidden], 0.1 * loudness)?,
             special: leaf(&[SPECIAL, d], 1.0)?,
+            heeded: heeded(settings.completion)?.f_to_device(device)?,
             instruction,
             response,
             decoder,
@@ -266,7 +274,7 @@ impl Backbone {
         };
         Ok(vectors
             .f_linear(&self.projection, Some(&self.bias))?
-            .f_add(&marks.f_matmul(&self.marks)?)?)
+            .f_add(&marks.f_mul(&self.heeded)?.f_matmul(&self.marks)?)?)
     }
 
     /// All that a pass over `layout` reads, `[rows, length, hidden]`; `instruction` says whether
@@ -347,6 +355,7 @@ impl Backbone {
             projection: leaf(&self.projection)?,
             bias: leaf(&self.bias)?,
             marks: leaf(&self.marks)?,
+            heeded: self.heeded.shallow_clone(),
             special: leaf(&self.special)?,
         };
         copy_into(&copy.adapter(), &self.adapter())?;

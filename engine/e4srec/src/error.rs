@@ -25,6 +25,13 @@ pub enum ModelError {
         /// What is allowed, in words.
         range: &'static str,
     },
+    /// A model that has not been trained was asked.
+    #[error(
+        "it has not been trained: its projection of tracks into the language model and its query are \
+         drawn from chance, and so would its answers be, however large the language model is. Train it \
+         on a log first: `segue train`, or `recommend.train_plays` plays of the stream"
+    )]
+    Untaught,
     /// Tracks, contents or logs that do not fit the model.
     #[error("{0}")]
     Data(String),
@@ -45,7 +52,9 @@ impl ModelError {
         let remedy = match &self {
             // Most often memory that another batch held: the next call may well succeed.
             Self::Torch(_) | Self::Nn(NnError::Torch(_)) => Remedy::Retry,
-            Self::Setting { .. } | Self::Nn(_) | Self::OtherModel(_) => Remedy::Configure,
+            Self::Setting { .. } | Self::Nn(_) | Self::OtherModel(_) | Self::Untaught => {
+                Remedy::Configure
+            }
             Self::State(_) => Remedy::Restore,
             Self::Encoding(error) => error.remedy(),
             Self::Data(_) => Remedy::Bug,

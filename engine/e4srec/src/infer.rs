@@ -13,6 +13,11 @@ use crate::error::ModelError;
 use crate::model::E4SRec;
 use crate::scoring::{best, conservative_ranks};
 
+/// Columns of scores are rows of the catalogue.
+fn row_is_track(column: usize) -> Option<TrackId> {
+    u32::try_from(column).ok().map(TrackId)
+}
+
 impl Recommender for E4SRec {
     fn name(&self) -> &'static str {
         match self.learner {
@@ -39,6 +44,7 @@ impl Recommender for E4SRec {
         out: &mut Vec<Ranking>,
     ) -> Result<(), RecommendError> {
         let name = self.name();
+        self.check_taught().map_err(|error| error.of(name))?;
         let mut lists = vec![Ranking::default(); asks.len()];
         let all: Vec<usize> = (0..asks.len()).collect();
         self.scores(asks, &all, |catalogue, chunk, scores| {
@@ -46,7 +52,7 @@ impl Recommender for E4SRec {
                 let values: Vec<f32> =
                     Vec::try_from(scores.f_select(0, row)?.f_to_device(Device::Cpu)?)?;
                 if let Some(list) = lists.get_mut(ask) {
-                    *list = best(&values, (0u32..).map(TrackId), catalogue, limit);
+                    *list = best(&values, row_is_track, catalogue, limit);
                 }
             }
             Ok(())
@@ -63,6 +69,7 @@ impl Recommender for E4SRec {
         ranks: &mut Vec<Option<u32>>,
     ) -> Result<(), RecommendError> {
         let name = self.name();
+        self.check_taught().map_err(|error| error.of(name))?;
         check_paired(name, asks, actual)?;
         let mut found = vec![None; asks.len()];
         // All questions are read, also where the track is new to the catalogue: the answer will
@@ -117,7 +124,8 @@ impl Recommender for E4SRec {
         examples: &[Example<'_>],
     ) -> Result<LearnReport, RecommendError> {
         let name = self.name();
-        self.learn_from(epoch, examples)
+        self.check_taught()
+            .and_then(|()| self.learn_from(epoch, examples))
             .map_err(|error| error.of(name))
     }
 

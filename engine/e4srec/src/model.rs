@@ -47,6 +47,9 @@ pub(crate) struct Trained {
 #[derive(Debug)]
 pub struct E4SRec {
     pub(crate) settings: E4SRecSettings,
+    /// Whether it has been trained. One that has not takes up the state of one that has, and refuses to
+    /// answer: E4SRec without training is chance, whatever its language model knows.
+    pub(crate) taught: bool,
     pub(crate) backbone: Backbone,
     pub(crate) head: Head,
     pub(crate) tower: ItemTower,
@@ -97,11 +100,21 @@ impl E4SRec {
             memory: Memory::new(settings.online.remembered),
             memo: Arc::default(),
             settings: settings.clone(),
+            taught: false,
             backbone,
             head,
             tower,
             trained,
         })
+    }
+
+    /// Refuses to answer from chance.
+    pub(crate) fn check_taught(&self) -> Result<(), ModelError> {
+        if self.taught {
+            Ok(())
+        } else {
+            Err(ModelError::Untaught)
+        }
     }
 
     /// The same model with the same values on the same frozen weights, not learning.
@@ -113,6 +126,7 @@ impl E4SRec {
         backbone.decoder.merge_lora()?;
         Ok(Self {
             settings: self.settings.clone(),
+            taught: self.taught,
             head: self.head.copy()?,
             tower: self.tower.copy()?,
             inputs: self.inputs.copy()?,

@@ -83,7 +83,7 @@ impl E4SRec {
     ) -> Result<(Self, FitReport), ModelError> {
         settings.check()?;
         let d = settings.tower.dimensions;
-        let backbone = Backbone::new(foundation, &settings.lora, d, settings.seed)?;
+        let backbone = Backbone::new(foundation, settings)?;
         let head = Head::new(backbone.hidden(), d, settings.seed, foundation.device())?;
         let mut material = Material::new(foundation, log, admitted, encoded, settings)?;
         let report = train(&backbone, &head, &mut material, settings, progress)?;
@@ -91,6 +91,7 @@ impl E4SRec {
         let tower = material.tower.emptied()?;
         let mut model = Self::assemble(settings, backbone, head, tower, trained)?;
         model.backbone.decoder.merge_lora()?;
+        model.taught = true;
         Ok((model, report))
     }
 }

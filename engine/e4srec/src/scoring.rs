@@ -35,17 +35,87 @@ pub(crate) fn conservative_ranks(
         .collect())
 }
 
-/// The best `limit` of one row of scores; `tracks` names the columns.
+/// Scores that are looked at together: most of a catalogue is passed over without a branch per track.
+const STRIDE: usize = 64;
+
+/// The best `limit` of one row of scores; `track` names the columns.
 pub(crate) fn best(
     scores: &[f32],
-    tracks: impl Iterator<Item = TrackId>,
+    track: impl Fn(usize) -> Option<TrackId>,
     catalogue: &Catalogue,
     limit: usize,
 ) -> Ranking {
-    let mut list: Vec<Scored> = tracks
-        .zip(scores)
-        .map(|(track, &score)| Scored { track, score })
-        .collect();
+    let most = 4 * limit + STRIDE;
+    let mut list: Vec<Scored> = Vec::with_capacity(most + STRIDE);
+    // What scores less cannot be among the best. Not a number as long as nothing is known, or as such
+    // are among them.
+    let mut least = f32::NAN;
+    for (stride, values) in scores.chunks(STRIDE).enumerate() {
+        let highest = values.iter().fold(f32::NEG_INFINITY, |a, &b| a.max(b));
+        if list.len() >= limit && highest < least {
+            continue;
+        }
+        for (at, &score) in values.iter().enumerate() {
+            if (list.len() < limit || least.is_nan() || score >= least)
+                && let Some(track) = track(stride * STRIDE + at)
+            {
+                list.push(Scored { track, score });
+            }
+        }
+        if list.len() >= most {
+            catalogue.keep_best(&mut list, limit);
+            least = list.last().map_or(f32::NAN, |worst| worst.score);
+        }
+    }
     catalogue.keep_best(&mut list, limit);
     Ranking { tracks: list }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+    use segue_listen::TrackKey;
+    use segue_recommend::recommender::Admitted;
+
+    #[test]
+    fn the_best_are_those_of_a_sort_ties_and_what_is_no_number_included() {
+        let mut catalogue = Catalogue::default();
+        let tracks: Vec<Admitted<'_>> = (0..1_000u32)
+            .map(|id| Admitted {
+                track: TrackId(id),
+                key: TrackKey::from_names("best", &id.to_string()),
+                content: None,
+            })
+            .collect();
+        catalogue.admit("test", &tracks).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        for kind in 0..5 {
+            let scores: Vec<f32> = (0..1_000)
+                .map(|at| match kind {
+                    0 => rng.random(),
+                    1 => rng.random_range(0..5) as f32,
+                    2 if at % 3 != 0 => f32::NAN,
+                    3 if at < 995 => f32::NAN,
+                    4 => at as f32,
+                    _ => rng.random(),
+                })
+                .collect();
+            for limit in [0, 1, 20, 999, 2_000] {
+                let found = best(&scores, |at| Some(TrackId(at as u32)), &catalogue, limit);
+                let mut all: Vec<Scored> = (0..)
+                    .zip(&scores)
+                    .map(|(id, &score)| Scored {
+                        track: TrackId(id),
+                        score,
+                    })
+                    .collect();
+                all.sort_by(|a, b| catalogue.order(a, b));
+                all.truncate(limit);
+                let tracks = |list: &[Scored]| list.iter().map(|s| s.track).collect::<Vec<_>>();
+                assert_eq!(tracks(&found.tracks), tracks(&all), "{kind} {limit}");
+            }
+        }
+    }
 }

@@ -4,7 +4,8 @@ mod e4srec;
 mod sasrec;
 
 pub use self::e4srec::{
-    BackboneSettings, E4SRecSettings, LoraSettings, OfflineSettings, OnlineSettings, TowerSettings,
+    BackboneSettings, Completion, E4SRecSettings, LoraSettings, OfflineSettings, OnlineSettings,
+    TowerSettings,
 };
 pub use self::sasrec::SasRecSettings;
 use crate::error::ModelError;

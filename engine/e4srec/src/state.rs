@@ -33,6 +33,7 @@ use crate::settings::E4SRecSettings;
 struct Facts<'a> {
     language_model: Cow<'a, Identity>,
     made: String,
+    taught: bool,
     adapter_version: u64,
     published: Vec<Publication>,
     catalogue: Cow<'a, Catalogue>,
@@ -60,7 +61,7 @@ impl E4SRec {
         settings.check()?;
         let d = settings.tower.dimensions;
         let device = foundation.device();
-        let mut backbone = Backbone::new(foundation, &settings.lora, d, settings.seed)?;
+        let mut backbone = Backbone::new(foundation, settings)?;
         backbone.decoder.merge_lora()?;
         let head = Head::new(backbone.hidden(), d, settings.seed, device)?;
         let tower = ItemTower::new(&settings.tower, settings.seed, device)?;
@@ -92,6 +93,7 @@ impl E4SRec {
         let facts = Facts {
             language_model: Cow::Borrowed(&*self.backbone.identity),
             made: made(&self.settings),
+            taught: self.taught,
             adapter_version: self.adapter_version,
             published: self.journal.publications(),
             catalogue: Cow::Borrowed(&self.catalogue),
@@ -148,6 +150,7 @@ impl E4SRec {
         self.popularity
             .take_up(facts.popularity, facts.catalogue.keys())?;
         self.levels = self.popularity.levels();
+        self.taught = facts.taught;
         self.catalogue = facts.catalogue.into_owned();
         self.settled = facts.settled;
         self.adapter_version = counted("the adapter's version", facts.adapter_version)?;
@@ -193,9 +196,10 @@ impl E4SRec {
 fn made(settings: &E4SRecSettings) -> String {
     let (lora, tower, online) = (&settings.lora, &settings.tower, &settings.online);
     format!(
-        "lookback {}, lora of rank {} and alpha {} on {:?}, {} components of {} through {}, {} \
+        "lookback {}, completion {:?}, lora of rank {} and alpha {} on {:?}, {} components of {} through {}, {} \
          examples of all time and {} new ones, {} tracks remembered, half-life {}",
         settings.lookback,
+        settings.completion,
         lora.rank,
         lora.alpha,
         lora.projections,

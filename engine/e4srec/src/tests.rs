@@ -13,7 +13,7 @@ use segue_recommend::training::TrainingLog;
 use tch::{Device, Kind, Tensor};
 
 use crate::hidden::Freshness;
-use crate::settings::E4SRecSettings;
+use crate::settings::{Completion, E4SRecSettings};
 use crate::windows::BLOCK;
 use crate::windows::tests_support::{ask_of, plays_of};
 use crate::{E4SRec, Foundation};
@@ -165,6 +165,54 @@ fn the_contract_is_kept_frozen_and_online() {
     recommender_contract(|| Box::new(model.online().unwrap()), &fixture).unwrap();
     let model = fit(&[5, 6], &settings(), 20);
     recommender_contract(|| Box::new(model.online().unwrap()), &fixture).unwrap();
+}
+
+#[test]
+fn a_model_that_has_not_been_trained_refuses_to_answer() {
+    let mut model = E4SRec::untaught(&foundation(&[]), &settings()).unwrap();
+    let content = contents(20);
+    model.admit(&admitted(&keys(20), &content)).unwrap();
+    let plays = walk(0, 20, 9);
+    let error = model
+        .rank_of(&[ask(0, &plays, 8)], &[TrackId(1)], &mut Vec::new())
+        .unwrap_err();
+    assert_eq!(error.remedy, segue_flow::Remedy::Configure);
+    assert!(error.detail.contains("segue train"), "{}", error.detail);
+    assert!(
+        model
+            .recommend(&[ask(0, &plays, 8)], 3, &mut Vec::new())
+            .is_err()
+    );
+    // What it takes up has been trained.
+    let state = fit(&[], &settings(), 20).snapshot().unwrap();
+    let mut model = E4SRec::untaught(&foundation(&[]), &settings()).unwrap();
+    model.restore(&state, &[]).unwrap();
+    model.admit(&admitted(&keys(20), &content)).unwrap();
+    model
+        .rank_of(&[ask(0, &plays, 8)], &[TrackId(1)], &mut Vec::new())
+        .unwrap();
+}
+
+#[test]
+fn completion_ratios_are_read_where_they_are_to_be() {
+    let mut plays = walk(0, 20, 30);
+    let mut other = plays.clone();
+    for play in &mut other {
+        play.ratio = Ratio::new(0.1);
+    }
+    plays[29].ratio = None;
+    let content = contents(20);
+    let differs = |completion| {
+        let mut settings = settings();
+        settings.completion = completion;
+        let mut model = fit(&[], &settings, 20);
+        model.admit(&admitted(&keys(20), &content)).unwrap();
+        let asks = [ask(0, &plays, 29), ask(1, &other, 29)];
+        let hidden = model.hidden(&asks, Freshness::Now).unwrap();
+        furthest(&hidden.get(0), &hidden.get(1))
+    };
+    assert!(differs(Completion::None) < 1e-6);
+    assert!(differs(Completion::Embedded) > 1e-4);
 }
 
 #[test]

@@ -247,9 +247,9 @@ impl Recommender for SasRec {
             for (row, &ask) in (0i64..).zip(chunk) {
                 let values: Vec<f32> =
                     Vec::try_from(scores.f_select(0, row)?.f_to_device(Device::Cpu)?)?;
-                let tracks = self.scored.tracks.iter().copied();
+                let track = |column: usize| self.scored.tracks.get(column).copied();
                 if let Some(list) = lists.get_mut(ask) {
-                    *list = best(&values, tracks, &self.catalogue, limit);
+                    *list = best(&values, track, &self.catalogue, limit);
                 }
             }
             Ok(())

@@ -24,6 +24,8 @@ pub struct E4SRecSettings {
     pub offline: OfflineSettings,
     /// Learning from the stream.
     pub online: OnlineSettings,
+    /// How the language model is told how much of the play before was heard.
+    pub completion: Completion,
     /// Plays before the last multiple of 50 that are read, 0 to 50: with it a window holds up to
     /// `lookback + 49` plays. What a listener costs per play is `1 + lookback / 50` tokens.
     pub lookback: usize,
@@ -38,6 +40,17 @@ pub struct E4SRecSettings {
     pub batch_tokens: usize,
     /// What everything random is derived from.
     pub seed: u64,
+}
+
+/// How completion ratios reach the language model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Completion {
+    /// Not at all.
+    None,
+    /// As a number: the ratio times a learnt vector is added to the play's token, and another vector
+    /// where the ratio is not known.
+    Embedded,
 }
 
 /// The language model and the text around the plays.
@@ -160,6 +173,7 @@ impl Default for E4SRecSettings {
             tower: TowerSettings::default(),
             offline: OfflineSettings::default(),
             online: OnlineSettings::default(),
+            completion: Completion::Embedded,
             lookback: 10,
             cached_listeners: 512,
             keep_caches: false,
