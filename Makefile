@@ -1,6 +1,6 @@
 # What people type. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-kafka demo test test-core udfs lint fmt fuzz scenarios scenario bench micro run
+.PHONY: help setup setup-kafka demo test test-core udfs lint fmt fuzz scenarios scenario bench bench-gpu micro run
 
 # Looked for when a target needs it, so that its absence is named before anything runs.
 PYTHON = $(or $(shell command -v python3),$(error python3 is missing: sudo apt-get install -y python3 python3-pip))
@@ -63,6 +63,11 @@ scenarios: ## the end-to-end measurements, a line of help each
 scenario: setup ## one measurement: make scenario NAME=stream-core [DATA=...]; its last line is one JSON object
 	@$(BUILD_SEGUE)
 	@$(SCENARIOS) run $(NAME) $(WITH_DATA)
+
+bench-gpu: setup ## the scenarios of the models on a GPU; the device's name is in their results
+	@$(BUILD_SEGUE)
+	@target/release/segue device | grep -q '^Cuda' || { target/release/segue device >&2; exit 1; }
+	@for name in e4srec-incremental learn-while-serving prequential; do $(SCENARIOS) run $$name $(WITH_DATA) || exit 1; done
 
 bench: setup ## every measurement and every micro-benchmark
 	@$(BUILD_SEGUE)

@@ -13,6 +13,8 @@ use serde::Serialize;
 pub struct Machine {
     /// The processor's name.
     pub cpu: Option<String>,
+    /// The GPUs' names, where the driver's own tool tells them.
+    pub gpus: Vec<String>,
     /// How many cores this process may use.
     pub cores: usize,
     /// Memory in MiB.
@@ -31,11 +33,24 @@ impl Machine {
         let load = read("/proc/loadavg").and_then(|t| t.split(' ').next()?.parse().ok());
         Self {
             cpu,
+            gpus: gpus(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_mib: memory.map(|kib| kib / 1024),
             load,
         }
     }
+}
+
+/// What `nvidia-smi` lists; nothing where it is not there.
+fn gpus() -> Vec<String> {
+    let asked = Command::new("nvidia-smi")
+        .args(["--query-gpu=name", "--format=csv,noheader"])
+        .output();
+    let told = asked.ok().filter(|told| told.status.success());
+    let text = told.map_or_else(String::new, |told| {
+        String::from_utf8_lossy(&told.stdout).into_owned()
+    });
+    text.lines().map(str::to_owned).collect()
 }
 
 /// The value of `name: value` in a text of such lines.

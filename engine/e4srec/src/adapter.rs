@@ -1,16 +1,21 @@
 //! The slow learner: a step of the adapter and the projection, and its publication.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use segue_flow::Epoch;
 use segue_nn::lora::Mode;
 use segue_recommend::recommender::{Ask, CONTEXT_BLOCK, Example};
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 
 use crate::backbone::{NOTHING_YET, UNKNOWN};
 use crate::error::ModelError;
-use crate::guard::Verdict;
+use crate::guard::{Guard, Verdict};
 use crate::head::levelled;
+use crate::history::AdapterHistory;
+use crate::item_tower::copy_into;
+use crate::kept::{Named, numbered};
 use crate::learner::{CLIP, Learner};
 use crate::listener_cache::item;
 use crate::memory::Recalled;
@@ -121,7 +126,7 @@ impl E4SRec {
             return Ok(self.backbone.decoder.merge_lora()?);
         }
         self.publish()?;
-        self.journal.note(Publication {
+        self.tell(Publication {
             version: self.adapter_version,
             epoch,
             examples: learner.memory.seen(),
@@ -129,6 +134,85 @@ impl E4SRec {
             back_to: None,
         });
         Ok(())
+    }
+
+    /// Notes what was published, and keeps it.
+    fn tell(&self, publication: Publication) {
+        self.journal.note(publication);
+        if let Some(history) = &self.history
+            && let Err(error) = history.keep(&publication, &self.backbone.decoder, &self.beside())
+        {
+            let version = publication.version;
+            tracing::warn!(version, %error, "an adapter is missing in the history");
+        }
+    }
+
+    /// What learns beside the adapter and belongs to its version.
+    fn beside(&self) -> Named {
+        let mut named = Named::new();
+        numbered("front", &self.backbone.front(), &mut named);
+        numbered("head", &self.head.parameters(), &mut named);
+        named
+    }
+
+    /// Goes back to a version that somebody asks for. One that cannot be had is told, and changes nothing.
+    pub(crate) fn go_back_if_asked(
+        &mut self,
+        learner: &mut Learner,
+        epoch: Epoch,
+    ) -> Result<(), ModelError> {
+        let Some(history) = self.history.clone() else {
+            return Ok(());
+        };
+        let version = match history.asked_back() {
+            Ok(None) => return Ok(()),
+            Ok(Some(version)) => version,
+            Err(error) => {
+                tracing::warn!(%error, "whether to go back to an adapter cannot be read");
+                return Ok(());
+            }
+        };
+        if let Err(error) = self.take_values(&history, version) {
+            tracing::warn!(version, %error, "the adapter is not gone back to");
+            return Ok(());
+        }
+        learner.begin_steps_anew(self)?;
+        self.publish()?;
+        let examples = learner.memory.seen();
+        learner.guard = Guard::new(&self.shared(), examples, self.adapter_version)?;
+        tracing::info!(
+            version,
+            now = self.adapter_version,
+            "gone back to an adapter as asked"
+        );
+        self.tell(Publication {
+            version: self.adapter_version,
+            epoch,
+            examples,
+            loss: None,
+            back_to: Some(version),
+        });
+        Ok(())
+    }
+
+    /// Takes a kept version's values over; all of them fit or none is taken.
+    fn take_values(&mut self, history: &AdapterHistory, version: u64) -> Result<(), ModelError> {
+        let mut decoder = self.backbone.decoder.share();
+        let kept_beside = history.read(version, &mut decoder)?;
+        let kept: HashMap<String, Tensor> = decoder.lora_tensors().into_iter().collect();
+        let mut pairs = Vec::new();
+        let own = self.backbone.decoder.lora_tensors();
+        let all = own.into_iter().map(|own| (own, &kept));
+        let beside = self.beside().into_iter().map(|own| (own, &kept_beside));
+        for ((name, to), kept) in all.chain(beside) {
+            let from = kept.get(&name).filter(|from| from.size() == to.size());
+            let from = from.ok_or_else(|| {
+                ModelError::OtherModel(format!("its {name} is missing or of another shape"))
+            })?;
+            pairs.push((to, from.f_to_device(self.device())?));
+        }
+        let (to, from): (Vec<Tensor>, Vec<Tensor>) = pairs.into_iter().unzip();
+        copy_into(&to, &from)
     }
 
     /// Looks at how the answers have been, and takes back what has made them worse.
@@ -153,7 +237,7 @@ impl E4SRec {
                     version = back.version,
                     "the answers have become worse: what was learnt since this version is taken back"
                 );
-                self.journal.note(Publication {
+                self.tell(Publication {
                     version: self.adapter_version,
                     epoch,
                     examples: learner.memory.seen(),

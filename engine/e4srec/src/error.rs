@@ -6,6 +6,8 @@ use segue_nn::NnError;
 use segue_recommend::recommender::RecommendError;
 use thiserror::Error;
 
+use crate::history::HistoryError;
+
 /// A model that cannot be built, trained or asked.
 #[derive(Debug, Error)]
 pub enum ModelError {
@@ -41,6 +43,9 @@ pub enum ModelError {
     /// A state in a checkpoint of another language model or other settings than those of now.
     #[error("{0}")]
     OtherModel(String),
+    /// The history of adapters.
+    #[error(transparent)]
+    History(#[from] HistoryError),
     /// A state that cannot be written or read.
     #[error(transparent)]
     Encoding(#[from] EncodingError),
@@ -57,6 +62,7 @@ impl ModelError {
             }
             Self::State(_) => Remedy::Restore,
             Self::Encoding(error) => error.remedy(),
+            Self::History(_) => Remedy::Configure,
             Self::Data(_) => Remedy::Bug,
         };
         RecommendError {

@@ -45,6 +45,13 @@ impl Recommender for E4SRec {
     ) -> Result<(), RecommendError> {
         let name = self.name();
         self.check_taught().map_err(|error| error.of(name))?;
+        if self.shortlists() {
+            let lists = self.shortlisted(asks, limit);
+            if let Some(mut lists) = lists.map_err(|error| error.of(name))? {
+                out.append(&mut lists);
+                return Ok(());
+            }
+        }
         let mut lists = vec![Ranking::default(); asks.len()];
         let all: Vec<usize> = (0..asks.len()).collect();
         self.scores(asks, &all, |catalogue, chunk, scores| {

@@ -14,6 +14,7 @@ use crate::chance::normals;
 use crate::error::ModelError;
 use crate::optimise::{ADAGRAD_BEGIN, adagrad_rows};
 use crate::settings::TowerSettings;
+use crate::shortlist::Coarse;
 
 /// The trust in a track's own vector after `plays` plays, in [0, 1).
 pub(crate) fn gate(plays: u32) -> f32 {
@@ -107,6 +108,8 @@ pub(crate) struct ItemTower {
     mapped: Tensor,
     /// The vectors as of the last refresh, `[capacity, d]`
     vectors: Tensor,
+    /// The same in bf16, once somebody has asked for them.
+    coarse: Option<Coarse>,
 }
 
 /// What is known of a track when it gets its row.
@@ -133,6 +136,7 @@ impl ItemTower {
             gates: zeros(1)?,
             mapped: zeros(d)?,
             vectors: zeros(d)?,
+            coarse: None,
         })
     }
 
@@ -160,6 +164,19 @@ impl ItemTower {
     /// Vectors of all tracks, `[rows, d]`.
     pub fn vectors(&self) -> Result<Tensor, ModelError> {
         Ok(self.vectors.f_narrow(0, 0, self.rows)?)
+    }
+
+    /// Has the vectors in bf16 at hand from now on.
+    pub fn make_coarse(&mut self) -> Result<(), ModelError> {
+        if self.coarse.is_none() {
+            self.coarse = Some(Coarse::of(&self.vectors)?);
+        }
+        Ok(())
+    }
+
+    /// The vectors in bf16, `[capacity, d]`, if they are at hand.
+    pub fn coarse(&self) -> Option<&Coarse> {
+        self.coarse.as_ref()
     }
 
     /// A track's own vectors, `[len(rows), d]`, not yet gated.
@@ -237,6 +254,7 @@ impl ItemTower {
             return Ok(());
         }
         let capacity = rows.max(capacity * 2).max(64);
+        self.coarse = None;
         let used = self.rows;
         tch::no_grad(|| {
             let mut tables = [
@@ -304,6 +322,9 @@ impl ItemTower {
             let own = self.residuals(rows)?.f_mul(&self.gates(rows)?)?;
             let vectors = self.mapped_as_is(rows)?.f_add(&own)?;
             let _ = self.vectors.f_index_copy_(0, rows, &vectors)?;
+            if let Some(coarse) = &mut self.coarse {
+                coarse.set(rows, &vectors)?;
+            }
             Ok(())
         })
     }

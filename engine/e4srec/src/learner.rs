@@ -165,7 +165,9 @@ impl E4SRec {
             } else {
                 Ok(())
             };
-            let result = result.and_then(|()| self.watch(&mut learner, epoch));
+            let result = result
+                .and_then(|()| self.watch(&mut learner, epoch))
+                .and_then(|()| self.go_back_if_asked(&mut learner, epoch));
             self.learner = Some(learner);
             result?;
         }

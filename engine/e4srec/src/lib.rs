@@ -19,6 +19,7 @@ mod error;
 mod guard;
 mod head;
 mod hidden;
+mod history;
 mod infer;
 mod inputs;
 pub mod item_encoders;
@@ -37,12 +38,14 @@ mod popularity;
 mod prompt;
 mod scoring;
 pub mod settings;
+mod shortlist;
 mod state;
 mod windows;
 
 pub use adapter::{Journal, Publication};
 pub use backbone::Foundation;
 pub use error::ModelError;
+pub use history::{AdapterHistory, HistoryError, LayerDifference};
 pub use model::E4SRec;
 pub use offline::FitReport;
 

@@ -20,6 +20,7 @@ use crate::backbone::Backbone;
 use crate::error::ModelError;
 use crate::head::{Head, QueryInputs};
 use crate::hidden::{Freshness, Memo};
+use crate::history::AdapterHistory;
 use crate::inputs::InputTable;
 use crate::item_tower::{ItemTower, NewRow};
 use crate::learner::Learner;
@@ -67,6 +68,8 @@ pub struct E4SRec {
     /// of the training, then those that had been admitted when the last epoch was learnt.
     pub(crate) settled: usize,
     pub(crate) journal: Journal,
+    /// Where published adapters are kept, if anywhere.
+    pub(crate) history: Option<AdapterHistory>,
     /// What training found out about tracks that are still to come.
     pub(crate) trained: HashMap<TrackKey, Trained>,
     /// Plays of tracks that were not admitted yet.
@@ -96,6 +99,7 @@ impl E4SRec {
             follows: false,
             settled: 0,
             journal: Journal::default(),
+            history: None,
             pending: BTreeMap::new(),
             memory: Memory::new(settings.online.remembered),
             memo: Arc::default(),
@@ -139,6 +143,7 @@ impl E4SRec {
             follows: false,
             settled: self.settled,
             journal: Journal::default(),
+            history: None,
             trained: self.trained.clone(),
             pending: self.pending.clone(),
             memory: self.memory.clone(),
@@ -183,6 +188,11 @@ impl E4SRec {
     /// The adapters that it publishes.
     pub fn journal(&self) -> Journal {
         self.journal.clone()
+    }
+
+    /// Keeps the adapters that it publishes from now on.
+    pub fn keep_history(&mut self, history: AdapterHistory) {
+        self.history = Some(history);
     }
 
     /// Learns otherwise from now on; for measurements.

@@ -18,6 +18,7 @@ use crate::windows::BLOCK;
 use crate::windows::tests_support::{ask_of, plays_of};
 use crate::{E4SRec, Foundation};
 
+mod history;
 mod online;
 
 const CONTENT: usize = 6;

@@ -1,6 +1,6 @@
 //! Attention: one function for all models here, and one way to say who may see whom.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::NnError;
 
@@ -21,10 +21,40 @@ pub fn attend(
     value: &Tensor,
     mask: Option<&Tensor>,
 ) -> Result<Tensor, NnError> {
-    let grouped = query.size4()?.1 != key.size4()?.1;
-    Ok(Tensor::f_scaled_dot_product_attention(
-        query, key, value, mask, 0.0, false, None, grouped,
-    )?)
+    let (batch, heads, length, size) = query.size4()?;
+    let (_, kv_heads, total, _) = key.size4()?;
+    let grouped = heads != kv_heads;
+    let narrow = query.kind() != Kind::Float && query.device() == Device::Cpu;
+    if !(grouped && narrow) {
+        return Ok(Tensor::f_scaled_dot_product_attention(
+            query, key, value, mask, 0.0, false, None, grouped,
+        )?);
+    }
+    // The heads that share keys stand one behind the other as queries of one head: on a CPU libtorch
+    // has a kernel for that, and for groups in bf16 none that is not several times slower.
+    let group = heads / kv_heads;
+    let stacked = query.f_reshape([batch, kv_heads, group * length, size])?;
+    let mask = match mask {
+        None => None,
+        Some(mask) => {
+            let rows = mask.size4()?.0;
+            let each = mask
+                .f_unsqueeze(2)?
+                .f_expand([rows, 1, group, length, total], false)?;
+            Some(each.f_reshape([rows, 1, group * length, total])?)
+        }
+    };
+    let mixed = Tensor::f_scaled_dot_product_attention(
+        &stacked,
+        key,
+        value,
+        mask.as_ref(),
+        0.0,
+        false,
+        None,
+        false,
+    )?;
+    Ok(mixed.f_reshape([batch, heads, length, size])?)
 }
 
 /// A mask as numbers to add to the scores: a boolean one (`true` = may see) is translated, a

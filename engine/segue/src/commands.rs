@@ -1,5 +1,7 @@
 //! What people type.
 
+#[cfg(feature = "torch")]
+pub mod adapters;
 pub mod checkpoint;
 pub mod config;
 #[cfg(feature = "torch")]
@@ -52,6 +54,9 @@ enum Command {
     Simulate(simulate::Simulate),
     /// List, inspect or verify the checkpoints that a run can go on from.
     Checkpoint(checkpoint::CheckpointCommand),
+    /// List, compare or go back to what the language model has learnt from the stream.
+    #[cfg(feature = "torch")]
+    Adapters(adapters::Adapters),
     /// Show or check the configuration.
     Config(config::ConfigCommand),
     /// Say which device the models will use, and why.
@@ -74,6 +79,8 @@ impl Cli {
             Command::Rekey(command) => command.run(&config),
             Command::Simulate(command) => command.run(&config),
             Command::Checkpoint(command) => command.run(&config),
+            #[cfg(feature = "torch")]
+            Command::Adapters(command) => command.run(&config),
             Command::Config(command) => command.run(&config),
             #[cfg(feature = "torch")]
             Command::Device(command) => command.run(&config),

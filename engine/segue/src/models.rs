@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use segue_catalog::encoder::Encoder;
 use segue_e4srec::item_encoders::sasrec::SasRec;
 use segue_e4srec::settings::{E4SRecSettings, SasRecSettings};
-use segue_e4srec::{E4SRec, Foundation, Journal, ModelError, Publication};
+use segue_e4srec::{AdapterHistory, E4SRec, Foundation, Journal, ModelError, Publication};
 use segue_encode::text::TextEncoder;
 use segue_flow::Remedy;
 use segue_flow::clock::WallClock;
@@ -43,6 +43,11 @@ pub struct ModelSettings {
     pub folder: PathBuf,
     /// Tracks that are encoded at once.
     pub encoder_batch: usize,
+    /// The folder where the adapters are kept that the language model publishes while it learns; empty:
+    /// none is kept.
+    pub adapters: PathBuf,
+    /// How many of them, the newest.
+    pub adapters_kept: usize,
     /// The item encoder.
     pub sasrec: SasRecSettings,
     /// The language model over its items.
@@ -57,6 +62,8 @@ impl Default for ModelSettings {
             precision: Precision::Auto,
             folder: PathBuf::new(),
             encoder_batch: 128,
+            adapters: "out/adapters".into(),
+            adapters_kept: 32,
             sasrec: SasRecSettings::default(),
             e4srec: E4SRecSettings::default(),
         }
@@ -216,12 +223,16 @@ impl Models {
         let foundation = Foundation::load(&folder, &e4srec.backbone, self.choice.device)
             .context("the language model cannot be loaded; run `make setup`")?;
         let recall = config.recall.clone();
+        let adapters = &config.models.adapters;
+        let history = (!adapters.as_os_str().is_empty())
+            .then(|| AdapterHistory::new(adapters, config.models.adapters_kept));
         Ok(Box::new(Lessons {
             models: self,
             sasrec,
             e4srec,
             foundation,
             recall,
+            history,
             clock,
             taught,
         }))
@@ -264,6 +275,7 @@ struct Lessons {
     e4srec: E4SRecSettings,
     foundation: Foundation,
     recall: segue_recall::Settings,
+    history: Option<AdapterHistory>,
     clock: Arc<dyn WallClock>,
     taught: Arc<Mutex<Taught>>,
 }
@@ -377,7 +389,10 @@ impl Lessons {
         content: &Content,
     ) -> Result<Vec<Box<dyn Recommender>>, RecommendError> {
         let of_e4srec = |error| failed("e4srec", &error);
-        let online = e4srec.online().map_err(of_e4srec)?;
+        let mut online = e4srec.online().map_err(of_e4srec)?;
+        if let Some(history) = &self.history {
+            online.keep_history(history.clone());
+        }
         let frozen = e4srec.frozen().map_err(of_e4srec)?;
         let state = frozen.following().map_err(of_e4srec)?;
         self.note(|taught| taught.journal = Some((ONLINE, online.journal())));

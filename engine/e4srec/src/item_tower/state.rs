@@ -60,6 +60,7 @@ impl ItemTower {
         let own = self.residual.f_mul(&self.gates)?;
         self.vectors = self.mapped.f_add(&own)?;
         self.rows = rows;
+        self.coarse = None;
         Ok(())
     }
 }

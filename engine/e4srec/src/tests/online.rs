@@ -6,7 +6,7 @@ use segue_recommend::recommender::Example;
 use super::*;
 use crate::Publication;
 
-fn mean_reciprocal(
+pub(super) fn mean_reciprocal(
     model: &mut E4SRec,
     logs: &[Vec<ContextPlay>],
     reads: std::ops::Range<usize>,
@@ -81,7 +81,11 @@ fn moved(before: &[Tensor], now: &[Tensor]) -> f64 {
 }
 
 /// Questions `reads` of a listener's log, with what was played.
-fn examples(user: u32, plays: &[ContextPlay], reads: std::ops::Range<usize>) -> Vec<Example<'_>> {
+pub(super) fn examples(
+    user: u32,
+    plays: &[ContextPlay],
+    reads: std::ops::Range<usize>,
+) -> Vec<Example<'_>> {
     reads
         .map(|read| Example {
             ask: ask(user, plays, read),
@@ -230,7 +234,7 @@ fn one_that_follows_knows_what_was_played_and_has_learnt_nothing() {
 }
 
 /// Asks, measures and learns as the stage does.
-fn round(model: &mut E4SRec, epoch: u64, examples: &[Example<'_>]) {
+pub(super) fn round(model: &mut E4SRec, epoch: u64, examples: &[Example<'_>]) {
     let asks: Vec<Ask<'_>> = examples.iter().map(|example| example.ask).collect();
     let actual: Vec<TrackId> = examples.iter().map(|example| example.actual).collect();
     model.rank_of(&asks, &actual, &mut Vec::new()).unwrap();

@@ -52,6 +52,11 @@ impl Demo {
         let stop = shutdown::on_signal(None)?;
         let clock: Arc<dyn WallClock> = Arc::new(MachineClock::start());
         let folder = run_folder(&self.out)?;
+        let mut config = config.clone();
+        if !config.models.adapters.as_os_str().is_empty() {
+            config.models.adapters = folder.join("adapters");
+        }
+        let config = &config;
 
         // The device first: everything that follows depends on it, and silence here is what users
         // of GPUs stumble over.
