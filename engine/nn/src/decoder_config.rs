@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
+use serde_json::Value;
 use tch::Tensor;
 
 use crate::NnError;
@@ -94,6 +95,7 @@ impl DecoderConfig {
             error,
         })?;
         let config: Self = serde_json::from_slice(&text)
+            .and_then(|published| serde_json::from_value(with_plain_rope(published)))
             .map_err(|e| NnError::Config(format!("{}: {e}", path.display())))?;
         config.validate()?;
         Ok(config)
@@ -273,6 +275,26 @@ impl DecoderConfig {
         }
         Ok(Weights::from_memory("random", tensors))
     }
+}
+
+/// Brings what a `config.json` says about positions into one form. Since transformers 5 all of it,
+/// the base included, is under `rope_parameters`; long ago `rope_type` was called `type`.
+fn with_plain_rope(mut config: Value) -> Value {
+    if let Some(fields) = config.as_object_mut() {
+        if let Some(Value::Object(mut rope)) = fields.remove("rope_parameters") {
+            if let Some(theta) = rope.remove("rope_theta") {
+                fields.insert("rope_theta".into(), theta);
+            }
+            fields.insert("rope_scaling".into(), rope.into());
+        }
+        if let Some(Value::Object(rope)) = fields.get_mut("rope_scaling")
+            && !rope.contains_key("rope_type")
+            && let Some(kind) = rope.remove("type")
+        {
+            rope.insert("rope_type".into(), kind);
+        }
+    }
+    config
 }
 
 enum Fill {
