@@ -6,7 +6,9 @@
 
 The names are those of the tables: all of them, or the ones that are asked for.
 - `minilm`, `smollm2`: the real weights of `make setup`;
-- `shapes`: small seeded models of each family that transformers makes and saves (`shapes.py`).
+- `shapes`: small seeded models of each family that transformers makes and saves (`shapes.py`);
+- `adapters`: adapters that PEFT trains on one of those, and one that Segue trained (`adapters.py`);
+- `blocks`: quantised blocks as the `gguf` package reads them (`blocks.py`).
 
 The tests of `engine/encode` and `engine/nn` hold our own implementation against what is written
 here.
@@ -26,6 +28,8 @@ from safetensors.torch import save_file
 
 sys.dont_write_bytecode = True  # no __pycache__ in the checkout
 
+from adapters import adapters_golden  # noqa: E402
+from blocks import blocks_golden  # noqa: E402
 from shapes import shapes_golden  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -119,7 +123,13 @@ def main() -> None:
         "safetensors": safetensors.__version__,
         "gguf": importlib.metadata.version("gguf"),
     }
-    tables = {"minilm": minilm, "smollm2": smollm2, "shapes": shapes_golden}
+    tables = {
+        "minilm": minilm,
+        "smollm2": smollm2,
+        "shapes": shapes_golden,
+        "adapters": adapters_golden,
+        "blocks": blocks_golden,
+    }
     unknown = [name for name in sys.argv[1:] if name not in tables]
     if unknown:
         sys.exit(f"reference: no table is called {unknown}; there are {list(tables)}")

@@ -13,6 +13,7 @@ use crate::NnError;
 use crate::attention::additive;
 use crate::decoder_config::DecoderConfig;
 use crate::kv_slots::{CacheRows, KvShape, KvSlots};
+use crate::linear::Linear;
 use crate::lora::{Lora, LoraConfig, Mode};
 use crate::norm::RmsNorm;
 use crate::rotary::Rotary;
@@ -224,6 +225,29 @@ impl Decoder {
             }
         }
         Ok(())
+    }
+
+    /// Takes all adapters off.
+    pub fn detach_lora(&mut self) {
+        for layer in &mut self.layers {
+            for projection in Projection::ALL {
+                drop(layer.dense_mut(projection).detach());
+            }
+        }
+    }
+
+    /// A dense layer, if the layer of that number is in use.
+    pub(crate) fn dense(&self, layer: usize, projection: Projection) -> Option<&Linear> {
+        Some(self.layers.get(layer)?.dense(projection))
+    }
+
+    /// A dense layer, to be changed.
+    pub(crate) fn dense_mut(
+        &mut self,
+        layer: usize,
+        projection: Projection,
+    ) -> Option<&mut Linear> {
+        Some(self.layers.get_mut(layer)?.dense_mut(projection))
     }
 
     /// All that learns, by name (`model.layers.0.self_attn.q_proj.lora_A.weight`), in a fixed

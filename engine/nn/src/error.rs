@@ -1,5 +1,7 @@
 //! What can go wrong while a model is built or run.
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
 use crate::weights::WeightsError;
@@ -17,6 +19,14 @@ pub enum NnError {
     /// An input whose shape or values do not fit the model.
     #[error("model input: {0}")]
     Input(String),
+    /// An adapter in PEFT's format that cannot be used or written.
+    #[error("adapter {path}: {problem}")]
+    Adapter {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong, and with which file, setting or tensor.
+        problem: String,
+    },
     /// A tokenizer that cannot be built, or a text it cannot take.
     #[error("tokenizer: {0}")]
     Tokenizer(String),

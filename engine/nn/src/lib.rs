@@ -6,6 +6,7 @@
 //! - [`linear`], [`norm`], [`rotary`], [`attention`], [`lora`]: the parts;
 //! - [`kv_slots`]: the caches of many conversations, apart from the layers that fill them;
 //! - [`decoder_config`], [`decoder`]: one decoder for the LLaMA and Qwen2 families;
+//! - [`peft`]: its adapters as files;
 //! - [`tokenizer`]: text to token ids, from a `tokenizer.json` or out of a GGUF file.
 //!
 //! A model's module tree is its checkpoint's name tree, so published weights load without a
@@ -25,6 +26,7 @@ pub mod kv_slots;
 pub mod linear;
 pub mod lora;
 pub mod norm;
+pub mod peft;
 pub mod rotary;
 pub mod tokenizer;
 pub mod weights;

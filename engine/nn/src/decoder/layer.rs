@@ -37,7 +37,9 @@ struct Mlp {
 }
 
 /// A dense layer that an adapter can sit on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Projection {
     /// `self_attn.q_proj`

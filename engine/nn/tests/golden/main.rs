@@ -2,10 +2,12 @@
 //! answers lie in `tests/golden/` with the scripts that wrote them (`reference.py`).
 //!
 //! 1. [`smollm2`]: the real SmolLM2-135M;
-//! 2. [`shapes`]: small models of each published shape, as transformers saves them.
+//! 2. [`shapes`]: small models of each published shape, as transformers saves them;
+//! 3. [`adapters`]: adapters in the format of PEFT, both ways.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod adapters;
 mod shapes;
 mod smollm2;
 
