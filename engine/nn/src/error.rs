@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::memory::{MemoryTable, readable};
 use crate::weights::WeightsError;
 
 /// A model that cannot be built or run. Nothing of the model has changed when it is returned,
@@ -26,6 +27,19 @@ pub enum NnError {
         path: PathBuf,
         /// What is wrong, and with which file, setting or tensor.
         problem: String,
+    },
+    /// A model that the device has no room for.
+    #[error(
+        "the model needs {}, {} are available; a smaller depth, fewer or shorter slots or packed \
+         weights take less\n{needed}",
+        readable(needed.total()),
+        readable(*available)
+    )]
+    Memory {
+        /// What it would take.
+        needed: MemoryTable,
+        /// Bytes that there are.
+        available: u64,
     },
     /// A tokenizer that cannot be built, or a text it cannot take.
     #[error("tokenizer: {0}")]

@@ -3,11 +3,13 @@
 //!
 //! 1. [`smollm2`]: the real SmolLM2-135M;
 //! 2. [`shapes`]: small models of each published shape, as transformers saves them;
-//! 3. [`adapters`]: adapters in the format of PEFT, both ways.
+//! 3. [`adapters`]: adapters in the format of PEFT, both ways;
+//! 4. [`packed`]: weights that stay packed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod adapters;
+mod packed;
 mod shapes;
 mod smollm2;
 
@@ -18,6 +20,7 @@ use segue_nn::decoder::{Decoder, DecoderOptions, Pass};
 use segue_nn::decoder_config::DecoderConfig;
 use segue_nn::kv_slots::{KvSlots, SlotId};
 use segue_nn::lora::Mode;
+use segue_nn::packed::WeightFormat;
 use segue_nn::tch::{Device, Kind, Tensor};
 use segue_nn::weights::Weights;
 
@@ -25,6 +28,8 @@ use segue_nn::weights::Weights;
 const IN_F32: f64 = 1e-4;
 /// The same where both compute in `bf16`.
 const IN_BF16: f64 = 2e-2;
+/// From the reference's in `f32` where we compute in `f16`, which has three binary digits more.
+const IN_F16: f64 = 5e-3;
 
 /// A file or folder of golden values.
 fn golden(name: &str) -> PathBuf {
@@ -40,12 +45,16 @@ fn table(name: &str) -> (Weights, serde_json::Value) {
 
 fn load(weights: &Weights, kind: Kind, depth: Option<usize>) -> Decoder {
     let config = DecoderConfig::of(weights).unwrap();
-    let options = DecoderOptions {
+    Decoder::load(weights, &config, options(kind, depth)).unwrap()
+}
+
+fn options(kind: Kind, depth: Option<usize>) -> DecoderOptions {
+    DecoderOptions {
         depth,
         kind,
+        weights: WeightFormat::AsComputed,
         device: Device::Cpu,
-    };
-    Decoder::load(weights, &config, options).unwrap()
+    }
 }
 
 /// Final hidden states of one row alone, `[length, hidden]`.

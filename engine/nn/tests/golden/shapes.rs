@@ -6,7 +6,9 @@ use segue_nn::decoder::Decoder;
 use segue_nn::tch::{Kind, Tensor};
 use segue_nn::weights::Weights;
 
-use super::{IN_BF16, IN_F32, apart, golden, hidden, hidden_of_all, load, table, through_cache};
+use super::{
+    IN_BF16, IN_F16, IN_F32, apart, golden, hidden, hidden_of_all, load, table, through_cache,
+};
 
 pub(super) const SHAPES: [&str; 3] = ["llama2", "llama3", "qwen2"];
 
@@ -47,6 +49,22 @@ fn in_bf16_each_is_the_references_in_bf16() {
             let of_hidden = apart(&hidden(&decoder, ids), &gold);
             println!("{name} {number}: {of_hidden:.1e}");
             assert!(of_hidden < IN_BF16, "{name} {number}");
+        }
+    }
+}
+
+#[test]
+fn in_f16_each_is_near_the_references_in_f32() {
+    let (values, _) = table("shapes");
+    for name in SHAPES {
+        let decoder = shape(name, Kind::Half);
+        let rows = rows();
+        // In a batch, where some tokens are hidden.
+        for (number, mine) in hidden_of_all(&decoder, &rows).iter().enumerate() {
+            let gold = values.get(&format!("{name}.{number}.f32")).unwrap();
+            let off = apart(mine, &gold);
+            println!("{name} {number}: {off:.1e}");
+            assert!(off < IN_F16, "{name} {number}");
         }
     }
 }
