@@ -276,3 +276,86 @@ impl E4SRec {
 fn floats(tensor: &Tensor) -> Result<Vec<f32>, ModelError> {
     Ok(Vec::try_from(tensor.f_detach()?.f_to_device(Device::Cpu)?)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scoring::best;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+    use segue_listen::TrackKey;
+    use segue_recommend::catalogue::Catalogue;
+    use segue_recommend::recommender::Admitted;
+
+    const ROWS: usize = 3_000;
+    const WIDTH: usize = 32;
+
+    fn values(rng: &mut ChaCha8Rng, count: usize) -> Vec<f32> {
+        (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()
+    }
+
+    #[test]
+    fn what_is_among_the_best_is_never_left_out() {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let keys: Vec<TrackKey> = (0..ROWS)
+            .map(|row| TrackKey::from_names("coarse", &row.to_string()))
+            .collect();
+        let tracks: Vec<Admitted<'_>> = (0u32..)
+            .zip(&keys)
+            .map(|(id, &key)| Admitted {
+                track: TrackId(id),
+                key,
+                content: None,
+            })
+            .collect();
+        let mut catalogue = Catalogue::default();
+        catalogue.admit("test", &tracks).unwrap();
+        // Some rows are near copies of others: their exact scores differ by less than bf16 tells.
+        let mut table = values(&mut rng, ROWS * WIDTH);
+        for row in (0..ROWS - 1).step_by(3) {
+            for column in 0..WIDTH {
+                let noise: f32 = rng.random_range(-1e-4..1e-4);
+                table[(row + 1) * WIDTH + column] = table[row * WIDTH + column] + noise;
+            }
+        }
+        let shape = [ROWS as i64, WIDTH as i64];
+        let table = Tensor::from_slice(&table).reshape(shape);
+        let query = Tensor::from_slice(&values(&mut rng, 7 * WIDTH)).reshape([7, WIDTH as i64]);
+        let base = values(&mut rng, ROWS);
+        let coarse = Coarse::of(&table).unwrap();
+        let found = coarse
+            .vectors
+            .matmul(&query.to_kind(Kind::BFloat16).tr())
+            .contiguous();
+        let mut bytes = vec![0; 2 * found.numel()];
+        found.copy_data_u8(&mut bytes, found.numel());
+        let personal: Vec<Personal> = (0..7u32)
+            .map(|question| Personal {
+                tracks: vec![TrackId(question), TrackId(100 + question)],
+                ..Personal::default()
+            })
+            .collect();
+        let scan = Scan {
+            lengths: &floats(&lengths(&query).unwrap()).unwrap(),
+            base: &base,
+            error: &floats(&coarse.lengths.f_mul_scalar(ERROR).unwrap()).unwrap(),
+            personal: &personal,
+        };
+        let exact = query.matmul(&table.tr()) + &Tensor::from_slice(&base);
+        for limit in [1, 20] {
+            let lists = scan.run(&bytes, limit);
+            for (question, (list, personal)) in (0i64..).zip(lists.iter().zip(&personal)) {
+                let mut scores = floats(&exact.get(question)).unwrap();
+                for track in &personal.tracks {
+                    scores[track.row()] = f32::NEG_INFINITY;
+                }
+                let row = |at: usize| Some(TrackId(at as u32));
+                for scored in best(&scores, row, &catalogue, limit).tracks {
+                    let listed = list.open.iter().any(|&(row, _)| row == scored.track.0);
+                    assert!(listed, "{question}: {scored:?}");
+                }
+                assert!(list.open.len() < ROWS / 4, "{}", list.open.len());
+            }
+        }
+    }
+}

@@ -7,8 +7,9 @@ use rand_chacha::ChaCha8Rng;
 use segue_listen::{Ratio, TrackId, TrackKey, UserId};
 use segue_nn::decoder::{Decoder, DecoderOptions};
 use segue_nn::decoder_config::{DecoderConfig, ModelType};
+use segue_nn::packed::WeightFormat;
 use segue_recommend::contract::{Fixture, recommender_contract};
-use segue_recommend::recommender::{Admitted, Ask, ContextPlay, Recommender};
+use segue_recommend::recommender::{Admitted, Ask, ContextPlay, Example, Recommender};
 use segue_recommend::training::TrainingLog;
 use tch::{Device, Kind, Tensor};
 
@@ -24,6 +25,10 @@ mod online;
 const CONTENT: usize = 6;
 
 fn foundation(response: &[i64]) -> Foundation {
+    foundation_in(Kind::Float, response)
+}
+
+fn foundation_in(kind: Kind, response: &[i64]) -> Foundation {
     let config = DecoderConfig {
         model_type: ModelType::Llama,
         vocab_size: 50,
@@ -48,7 +53,8 @@ fn foundation(response: &[i64]) -> Foundation {
         .unwrap();
     let options = DecoderOptions {
         depth: None,
-        kind: Kind::Float,
+        kind,
+        weights: WeightFormat::AsComputed,
         device: Device::Cpu,
     };
     let decoder = Decoder::load(&weights, &config, options).unwrap();
@@ -192,6 +198,63 @@ fn a_model_that_has_not_been_trained_refuses_to_answer() {
     model
         .rank_of(&[ask(0, &plays, 8)], &[TrackId(1)], &mut Vec::new())
         .unwrap();
+}
+
+#[test]
+fn lists_from_coarse_scores_are_those_of_all_scores() {
+    let content = contents(900);
+    let all = admitted(&keys(900), &content);
+    let foundation = foundation_in(Kind::BFloat16, &[]);
+    let fit = E4SRec::fit(
+        &foundation,
+        &log(20),
+        &all,
+        &HashMap::new(),
+        &settings(),
+        &mut (),
+    );
+    let mut model = fit.unwrap().0.online().unwrap();
+    model.admit(&all[..500]).unwrap();
+    let logs: Vec<Vec<ContextPlay>> = (0..5).map(|user| walk(user, 20, 130)).collect();
+    let asks: Vec<Ask<'_>> = (0u32..)
+        .zip(&logs)
+        .map(|(user, plays)| ask(user, plays, 120))
+        .collect();
+    for round in 0..3u64 {
+        assert!(model.shortlists());
+        let coarse = model
+            .shortlisted(&asks, 10)
+            .unwrap()
+            .expect("there are enough tracks");
+        let mut ranks = Vec::new();
+        for place in 0..10 {
+            let tracks: Vec<TrackId> = coarse.iter().map(|list| list.tracks[place].track).collect();
+            ranks.clear();
+            model.rank_of(&asks, &tracks, &mut ranks).unwrap();
+            for rank in &ranks {
+                // Sums in another order may swap neighbours.
+                assert!(
+                    rank.unwrap().abs_diff(place as u32 + 1) <= 1,
+                    "{place}: {ranks:?}"
+                );
+            }
+        }
+        // What is learnt, admitted and grown is seen.
+        let examples: Vec<_> = asks
+            .iter()
+            .map(|&ask| Example {
+                ask,
+                actual: TrackId(7),
+            })
+            .collect();
+        model.learn(segue_flow::Epoch(round), &examples).unwrap();
+        let known = 500 + 200 * round as usize;
+        model.admit(&all[known..(known + 200).min(900)]).unwrap();
+    }
+    assert!(
+        model.shortlisted(&asks, 100).unwrap().is_none(),
+        "too many of too few"
+    );
 }
 
 #[test]

@@ -3,6 +3,8 @@
 mod decoder;
 mod gguf;
 mod lora;
+mod memory;
+mod packed;
 mod safetensors;
 
 use rand_chacha::ChaCha8Rng;
@@ -11,6 +13,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::decoder::{Decoder, DecoderOptions};
 use crate::decoder_config::{DecoderConfig, ModelType};
+use crate::packed::WeightFormat;
 
 /// A decoder small enough to run in a blink, with everything a large one has.
 fn config(model_type: ModelType) -> DecoderConfig {
@@ -43,6 +46,7 @@ fn options() -> DecoderOptions {
     DecoderOptions {
         depth: None,
         kind: Kind::Float,
+        weights: WeightFormat::AsComputed,
         device: Device::Cpu,
     }
 }
