@@ -280,7 +280,9 @@ fn floats(tensor: &Tensor) -> Result<Vec<f32>, ModelError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Recalled;
     use crate::scoring::best;
+    use crate::windows::tests_support::plays_of;
     use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
     use segue_listen::TrackKey;
@@ -330,9 +332,11 @@ mod tests {
         let mut bytes = vec![0; 2 * found.numel()];
         found.copy_data_u8(&mut bytes, found.numel());
         let personal: Vec<Personal> = (0..7u32)
-            .map(|question| Personal {
-                tracks: vec![TrackId(question), TrackId(100 + question)],
-                ..Personal::default()
+            .map(|question| {
+                let mut personal = Personal::default();
+                let plays = plays_of([question, 100 + question].into_iter());
+                personal.read(&plays, Recalled::default(), 2);
+                personal
             })
             .collect();
         let scan = Scan {
