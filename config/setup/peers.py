@@ -24,6 +24,8 @@ from wheels import SetupError
 
 HERE = pathlib.Path(__file__).resolve().parent
 PINS = HERE / "peers.txt"
+# What tells our environment from another.
+PROMPT = "segue-peers"
 # Libraries that torch names and that are not fetched.
 SHELLS = [
     "libcublas.so.13",
@@ -56,15 +58,12 @@ def install(root: pathlib.Path, scratch: pathlib.Path, pinned: dict) -> None:
     """Makes `.venv/` hold what `peers.txt` lists; `pinned` has torch's wheels, one per Python."""
     target = root / ".venv"
     package = for_this_machine(pinned["packages"])
-    stamp = hashlib.sha256(
-        b"\0".join(
-            [PINS.read_bytes(), pathlib.Path(__file__).read_bytes(), sys.version.encode()]
-            + [json.dumps(package, sort_keys=True).encode()]
-        )
-    ).hexdigest()
+    made_of = [PINS.read_text(), package, SHELLS, sys.version]
+    stamp = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
     if wheels.stamped(target, stamp):
         print(f"peers: {target} is up to date")
         return
+    refuse_foreign(target)
     wheels.check_space("peers", pinned["needs_mb"], target.parent)
     downloads = scratch / "downloads" / "peers"
     downloads.mkdir(parents=True, exist_ok=True)
@@ -72,7 +71,8 @@ def install(root: pathlib.Path, scratch: pathlib.Path, pinned: dict) -> None:
     print("peers: fetching the others ...", flush=True)
     pip("download", "--no-deps", "--dest", downloads, "--requirement", PINS)
     print(f"peers: installing into {target} ...", flush=True)
-    run([sys.executable, "-m", "venv", "--clear", "--without-pip", target], "no environment")
+    make = [sys.executable, "-m", "venv", "--clear", "--without-pip", "--prompt", PROMPT, target]
+    run(make, "no environment could be made")
     python = target / "bin" / "python"
     pip(
         "--python", python, "install", "--no-deps", "--no-index", "--no-compile",
@@ -83,6 +83,18 @@ def install(root: pathlib.Path, scratch: pathlib.Path, pinned: dict) -> None:
     (target / wheels.STAMP).write_text(stamp + "\n")
     shutil.rmtree(downloads, ignore_errors=True)
     print(f"peers: ready, {said.strip().splitlines()[-1]}: {python}", flush=True)
+
+
+def refuse_foreign(target: pathlib.Path) -> None:
+    """Leaves alone what somebody else put where the environment goes."""
+    try:
+        ours = PROMPT in (target / "pyvenv.cfg").read_text()
+    except OSError:
+        ours = not target.exists()
+    if not ours:
+        raise SetupError(
+            f"peers: {target} is there and was not made by this; move it away and run this again"
+        )
 
 
 def for_this_machine(packages: list) -> dict:

@@ -261,6 +261,7 @@ class Peers(unittest.TestCase):
         if "venv" in command:
             lib = pathlib.Path(command[-1]) / "lib/python3.x/site-packages/torch/lib"
             lib.mkdir(parents=True, exist_ok=True)
+            (pathlib.Path(command[-1]) / "pyvenv.cfg").write_text(f"prompt = '{peers.PROMPT}'\n")
         return "                 U cublasCreate_v2@libcublas.so.13\n U cudaMalloc\n"
 
     def install(self) -> str:
@@ -292,6 +293,14 @@ class Peers(unittest.TestCase):
         self.assertTrue(kept.exists())
         self.fails = None
         self.assertIn("peers: ready", self.install())
+
+    def test_an_environment_of_somebody_else_is_left_alone(self):
+        theirs = self.root / ".venv" / "pyvenv.cfg"
+        theirs.parent.mkdir()
+        theirs.write_text("version = 3.12.1\n")
+        with self.assertRaisesRegex(wheels.SetupError, "move it away"):
+            self.install()
+        self.assertEqual(theirs.read_text(), "version = 3.12.1\n")
 
     def test_another_python_is_told_which_to_use(self):
         for package in self.pinned["packages"]:

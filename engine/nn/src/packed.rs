@@ -122,7 +122,7 @@ impl Packed {
             for start in (0..output).step_by(usize::try_from(at_once).unwrap_or(1)) {
                 let count = at_once.min(output - start);
                 let rows = self.rows(start, count)?;
-                let _copied = whole.f_narrow(0, start, count)?.f_copy_(&rows)?;
+                whole.f_narrow(0, start, count)?.f_copy_(&rows)?;
             }
             Ok(whole)
         })
