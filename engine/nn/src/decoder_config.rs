@@ -216,66 +216,17 @@ impl DecoderConfig {
     pub fn random_weights(&self, rng: &mut ChaCha8Rng) -> Result<Weights, NnError> {
         self.validate()?;
         let mut tensors = HashMap::new();
-        let (hidden, wide) = (self.hidden_size, self.intermediate_size);
-        let (q, kv) = (
-            self.num_attention_heads * self.head_dim(),
-            self.kv_heads() * self.head_dim(),
-        );
-        let mut put = |name: String, shape: &[i64], fill: Fill| -> Result<(), NnError> {
+        for (name, shape) in self.tensors(self.num_hidden_layers) {
             let count = usize::try_from(shape.iter().product::<i64>()).unwrap_or(0);
-            let values: Vec<f32> = match fill {
-                Fill::Chance => (0..count).map(|_| 0.02 * normal(rng)).collect(),
-                Fill::Value(value) => vec![value; count],
+            let values: Vec<f32> = if name.ends_with("norm.weight") {
+                vec![1.0; count]
+            } else if name.ends_with(".bias") {
+                vec![0.0; count]
+            } else {
+                (0..count).map(|_| 0.02 * normal(rng)).collect()
             };
-            tensors.insert(name, Tensor::f_from_slice(&values)?.f_reshape(shape)?);
-            Ok(())
-        };
-        put(
-            "model.embed_tokens.weight".into(),
-            &[self.vocab_size, hidden],
-            Fill::Chance,
-        )?;
-        put("model.norm.weight".into(), &[hidden], Fill::Value(1.0))?;
-        if !self.tie_word_embeddings {
-            put(
-                "lm_head.weight".into(),
-                &[self.vocab_size, hidden],
-                Fill::Chance,
-            )?;
-        }
-        for layer in 0..self.num_hidden_layers {
-            let at = |part: &str| format!("model.layers.{layer}.{part}");
-            put(at("input_layernorm.weight"), &[hidden], Fill::Value(1.0))?;
-            put(
-                at("post_attention_layernorm.weight"),
-                &[hidden],
-                Fill::Value(1.0),
-            )?;
-            let dense = [
-                ("self_attn.q_proj", q, hidden, self.qkv_bias()),
-                ("self_attn.k_proj", kv, hidden, self.qkv_bias()),
-                ("self_attn.v_proj", kv, hidden, self.qkv_bias()),
-                ("self_attn.o_proj", hidden, q, self.attention_bias),
-                ("mlp.gate_proj", wide, hidden, self.mlp_bias),
-                ("mlp.up_proj", wide, hidden, self.mlp_bias),
-                ("mlp.down_proj", hidden, wide, self.mlp_bias),
-            ];
-            for (name, output, input, bias) in dense {
-                put(
-                    at(&format!("{name}.weight")),
-                    &[output, input],
-                    Fill::Chance,
-                )?;
-                if bias {
-                    put(at(&format!("{name}.bias")), &[output], Fill::Value(0.0))?;
-                }
-            }
+            tensors.insert(name, Tensor::f_from_slice(&values)?.f_reshape(&shape[..])?);
         }
         Ok(Weights::from_memory("random", tensors))
     }
-}
-
-enum Fill {
-    Chance,
-    Value(f32),
 }

@@ -6,6 +6,7 @@
 //! - [`linear`], [`norm`], [`rotary`], [`attention`], [`lora`]: the parts;
 //! - [`kv_slots`]: the caches of many conversations, apart from the layers that fill them;
 //! - [`decoder_config`], [`decoder`]: one decoder for the LLaMA and Qwen2 families;
+//! - [`inventory`]: which tensors a checkpoint has to hold, and whether it does;
 //! - [`tokenizer`]: text to token ids, from a `tokenizer.json` or out of a GGUF file.
 //!
 //! A model's module tree is its checkpoint's name tree, so published weights load without a
@@ -21,6 +22,7 @@ pub mod decoder;
 pub mod decoder_config;
 pub mod device;
 mod error;
+pub mod inventory;
 pub mod kv_slots;
 pub mod linear;
 pub mod lora;
