@@ -78,7 +78,7 @@ impl Foundation {
         let weights = Weights::open(path).map_err(NnError::from)?;
         let config = DecoderConfig::of(&weights)?;
         let options = DecoderOptions {
-            depth: Some(settings.depth),
+            depth: (settings.depth > 0).then_some(settings.depth),
             kind: settings.precision.kind(device),
             device,
         };

@@ -27,6 +27,8 @@ use crate::config::Config;
 use crate::report::data::{Adapter, Curve, Headline, Phase};
 use crate::watch;
 
+pub mod place;
+
 /// `[models]`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -41,6 +43,9 @@ pub struct ModelSettings {
     pub precision: Precision,
     /// The folder of pretrained weights; empty: $SEGUE_MODELS, else `.models`.
     pub folder: PathBuf,
+    /// The language model: the name of a folder in `folder`, as `segue models pull NAME` makes it, or
+    /// the path of a folder or file elsewhere.
+    pub language_model: String,
     /// Tracks that are encoded at once.
     pub encoder_batch: usize,
     /// The item encoder.
@@ -56,6 +61,7 @@ impl Default for ModelSettings {
             threads: 0,
             precision: Precision::Auto,
             folder: PathBuf::new(),
+            language_model: "smollm2-135m".to_owned(),
             encoder_batch: 128,
             sasrec: SasRecSettings::default(),
             e4srec: E4SRecSettings::default(),
@@ -150,16 +156,13 @@ impl Models {
         let choice = device::choose(config.models.device);
         let threads = (config.models.threads > 0).then_some(config.models.threads);
         let threads = device::limit_threads(threads);
-        let folder = match config.models.folder.as_os_str().is_empty() {
-            false => config.models.folder.clone(),
-            true => {
-                std::env::var_os("SEGUE_MODELS").map_or_else(|| ".models".into(), PathBuf::from)
-            }
-        };
+        let folder = place::folder(&config.models);
         if !folder.is_dir() {
             anyhow::bail!(
-                "{}: no pretrained weights there; run `make setup`",
-                folder.display()
+                "{}: no pretrained weights there; run `make setup`, or `segue models pull minilm` and \
+                 `segue models pull {}`",
+                folder.display(),
+                config.models.language_model
             );
         }
         Ok(Self {
@@ -181,7 +184,9 @@ impl Models {
     pub fn encoder(&self, config: &Config) -> Result<(Box<dyn Encoder>, usize)> {
         let folder = self.folder.join("minilm");
         let encoder = TextEncoder::load(&folder, self.choice.device, config.models.precision)
-            .context("the text encoder cannot be loaded; run `make setup`")?;
+            .context(
+                "the text encoder cannot be loaded; run `make setup`, or `segue models pull minilm`",
+            )?;
         Ok((Box::new(encoder), config.models.encoder_batch))
     }
 
@@ -212,9 +217,15 @@ impl Models {
         e4srec.keep_caches |= config.recommend.exact;
         e4srec.check()?;
         // Before hours of a stream go by: are the weights there, and whole?
-        let folder = self.folder.join("smollm2-135m");
-        let foundation = Foundation::load(&folder, &e4srec.backbone, self.choice.device)
-            .context("the language model cannot be loaded; run `make setup`")?;
+        let name = &config.models.language_model;
+        let path = place::language_model(name, &self.folder)?;
+        let foundation = Foundation::load(&path, &e4srec.backbone, self.choice.device)
+            .with_context(|| {
+                format!(
+                    "models.language_model = \"{name}\" cannot be loaded; `segue models check {name}` \
+                     says what is wrong with it"
+                )
+            })?;
         let recall = config.recall.clone();
         Ok(Box::new(Lessons {
             models: self,

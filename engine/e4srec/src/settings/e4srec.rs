@@ -44,7 +44,7 @@ pub struct E4SRecSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BackboneSettings {
-    /// Layers that are used; a cut backbone keeps most of its accuracy here (SLMRec, 2024).
+    /// Layers that are used; a cut backbone keeps most of its accuracy here (SLMRec, 2024). 0: all.
     pub depth: usize,
     /// What the frozen weights are multiplied in; what learns is `f32` in any case. In Segue's own
     /// configuration `auto` follows `models.precision`.
@@ -280,7 +280,7 @@ impl E4SRecSettings {
         }
         count("e4srec.cached_listeners", self.cached_listeners, 1)?;
         count("e4srec.batch_tokens", self.batch_tokens, 1)?;
-        count("e4srec.backbone.depth", self.backbone.depth, 1)?;
+        count("e4srec.backbone.depth", self.backbone.depth, 0)?;
         if self.tower.dimensions < 2
             || self.tower.dimensions % 2 != 0
             || self.tower.dimensions > 1 << 14
