@@ -6,6 +6,8 @@ pub mod config;
 pub mod demo;
 #[cfg(feature = "torch")]
 pub mod device;
+#[cfg(feature = "torch")]
+pub mod models;
 pub mod rekey;
 pub mod replay;
 pub mod run;
@@ -52,6 +54,9 @@ enum Command {
     Simulate(simulate::Simulate),
     /// List, inspect or verify the checkpoints that a run can go on from.
     Checkpoint(checkpoint::CheckpointCommand),
+    /// List, fetch or check pretrained models.
+    #[cfg(feature = "torch")]
+    Models(models::ModelsCommand),
     /// Show or check the configuration.
     Config(config::ConfigCommand),
     /// Say which device the models will use, and why.
@@ -74,6 +79,8 @@ impl Cli {
             Command::Rekey(command) => command.run(&config),
             Command::Simulate(command) => command.run(&config),
             Command::Checkpoint(command) => command.run(&config),
+            #[cfg(feature = "torch")]
+            Command::Models(command) => command.run(&config),
             Command::Config(command) => command.run(&config),
             #[cfg(feature = "torch")]
             Command::Device(command) => command.run(&config),
