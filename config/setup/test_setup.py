@@ -19,6 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import download  # noqa: E402
 import kafka  # noqa: E402
+import peers  # noqa: E402
 import setup  # noqa: E402
 import wheels  # noqa: E402
 
@@ -237,6 +238,85 @@ class Torch(unittest.TestCase):
             self.install(SEGUE_TORCH=str(self.torch))
 
 
+class Peers(unittest.TestCase):
+    """The Python for references: made once, refused with a remedy, made anew after a failure."""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.root = pathlib.Path(folder.name)
+        self.pinned = json.loads((setup.HERE / "artifacts.json").read_text())["torch-python"]
+        mine = f"{sys.version_info.major}.{sys.version_info.minor}"
+        self.pinned["packages"][0]["python"] = mine
+        self.pinned["needs_mb"] = 1
+        self.ran = []
+        self.fails = None  # the part of a command that fails
+
+    def run_command(self, command, problem):
+        """Stands for pip, venv, nm and the compiler: notes the command, or fails."""
+        command = [str(part) for part in command]
+        self.ran.append(command)
+        if self.fails and self.fails in command:
+            raise wheels.SetupError(f"peers: {problem}")
+        if "venv" in command:
+            lib = pathlib.Path(command[-1]) / "lib/python3.x/site-packages/torch/lib"
+            lib.mkdir(parents=True, exist_ok=True)
+            (pathlib.Path(command[-1]) / "pyvenv.cfg").write_text(f"prompt = '{peers.PROMPT}'\n")
+        return "                 U cublasCreate_v2@libcublas.so.13\n U cudaMalloc\n"
+
+    def install(self) -> str:
+        """Installs into the folder of the test, and returns what was printed."""
+        said = io.StringIO()
+        with (
+            unittest.mock.patch.object(peers, "run", self.run_command),
+            unittest.mock.patch.object(peers.platform, "system", lambda: "Linux"),
+            unittest.mock.patch.object(peers.platform, "machine", lambda: "x86_64"),
+            unittest.mock.patch.object(wheels, "fetch"),
+            contextlib.redirect_stdout(said),
+        ):
+            peers.install(self.root, self.root / "scratch", self.pinned)
+        return said.getvalue()
+
+    def test_the_second_run_does_nothing(self):
+        self.assertIn("peers: ready", self.install())
+        self.ran.clear()
+        self.assertIn("is up to date", self.install())
+        self.assertEqual(self.ran, [])
+
+    def test_a_failure_leaves_no_stamp_and_keeps_what_was_fetched(self):
+        kept = self.root / "scratch" / "downloads" / "peers" / "thing.whl"
+        kept.parent.mkdir(parents=True)
+        kept.touch()
+        self.fails = "install"
+        with self.assertRaisesRegex(wheels.SetupError, "run this again"):
+            self.install()
+        self.assertTrue(kept.exists())
+        self.fails = None
+        self.assertIn("peers: ready", self.install())
+
+    def test_an_environment_of_somebody_else_is_left_alone(self):
+        theirs = self.root / ".venv" / "pyvenv.cfg"
+        theirs.parent.mkdir()
+        theirs.write_text("version = 3.12.1\n")
+        with self.assertRaisesRegex(wheels.SetupError, "move it away"):
+            self.install()
+        self.assertEqual(theirs.read_text(), "version = 3.12.1\n")
+
+    def test_another_python_is_told_which_to_use(self):
+        for package in self.pinned["packages"]:
+            package["python"] = "2.7"
+        with self.assertRaisesRegex(wheels.SetupError, "PyTorch is pinned for 2.7"):
+            self.install()
+
+    def test_each_shell_has_its_name_and_one_has_the_functions(self):
+        self.install()
+        compiled = [command for command in self.ran if "-shared" in command]
+        names = [part for command in compiled for part in command if part.startswith("-Wl,")]
+        self.assertEqual(names, [f"-Wl,-soname,{name}" for name in peers.SHELLS])
+        self.assertIsNone(peers.FUNCTIONS.fullmatch("cudaMalloc"), "the real runtime has it")
+        self.assertIsNotNone(peers.FUNCTIONS.fullmatch("cublasCreate_v2"))
+
+
 class Pins(unittest.TestCase):
     """What is pinned, and how it is asked for."""
 
@@ -245,6 +325,12 @@ class Pins(unittest.TestCase):
         for pinned in pins.values():
             for package in pinned["packages"]:
                 self.assertRegex(package["sha256"], "^[0-9a-f]{64}$")
+
+    def test_the_peers_torch_is_the_one_that_the_engine_links(self):
+        pins = json.loads((setup.HERE / "artifacts.json").read_text())
+        versions = {package["version"] for package in pins["torch-python"]["packages"]}
+        self.assertEqual(versions, {pins["torch"]["version"]})
+        self.assertIn(f"torch=={pins['torch']['version']}\n", peers.PINS.read_text())
 
     def test_maven_refuses_what_differs_from_its_checksum(self):
         with unittest.mock.patch.object(kafka.subprocess, "run") as run:

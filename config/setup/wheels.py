@@ -17,7 +17,8 @@ import zipfile
 import download
 
 STAMP = ".stamp"
-# One wheel for everyone, whatever the Python that runs this: only its C++ libraries are used.
+# One wheel for everyone, whatever the Python that runs this, where only C++ libraries are used; a
+# package that is for a Python says for which.
 PYTHON_TAG = "3.12"
 PLATFORMS = ["manylinux2014_x86_64"] + [f"manylinux_2_{n}_x86_64" for n in (17, 25, 26, 27, 28)]
 MEGABYTE = 1_000_000
@@ -123,7 +124,7 @@ def fetch_by_pip(name, package, pinned: str, scratch: pathlib.Path) -> pathlib.P
     command = [
         sys.executable, "-m", "pip", "download", pinned,
         "--no-deps", "--only-binary=:all:", "--implementation", "cp",
-        "--python-version", PYTHON_TAG, "--dest", str(partial),
+        "--python-version", package.get("python", PYTHON_TAG), "--dest", str(partial),
         "--progress-bar", "off", "--disable-pip-version-check", "--retries", "3",
     ]  # fmt: skip
     for platform in PLATFORMS:

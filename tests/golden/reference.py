@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """Writes the golden values of this folder with the reference implementation, Hugging Face transformers.
 
-    python3 -m venv venv
-    venv/bin/pip install torch==2.11.0 transformers==5.24.0 gguf==0.19.0 safetensors==0.8.0 accelerate
-    make setup
-    venv/bin/python tests/golden/reference.py
+    make setup setup-peers
+    .venv/bin/python tests/golden/reference.py [NAME ...]
 
-The weights are those of `make setup`, on a CPU in float32. The tests of `engine/encode` and
-`engine/nn` hold our own implementation against what is written here.
+The names are those of the tables: all of them, or the ones that are asked for.
+- `minilm`, `smollm2`: the real weights of `make setup`;
+- `shapes`: small seeded models of each family that transformers makes and saves (`shapes.py`);
+- `adapters`: adapters that PEFT trains on one of those, and one that Segue trained (`adapters.py`);
+- `blocks`: quantised blocks as the `gguf` package reads them (`blocks.py`).
+
+The tests of `engine/encode` and `engine/nn` hold our own implementation against what is written
+here.
 """
 
 import hashlib
@@ -15,11 +19,18 @@ import importlib.metadata
 import json
 import pathlib
 import platform
+import sys
 
 import safetensors
 import torch
 import transformers
 from safetensors.torch import save_file
+
+sys.dont_write_bytecode = True  # no __pycache__ in the checkout
+
+from adapters import adapters_golden  # noqa: E402
+from blocks import blocks_golden  # noqa: E402
+from shapes import shapes_golden  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 MODELS = HERE.parent.parent / ".models"
@@ -66,28 +77,31 @@ def smollm2() -> tuple[dict, dict]:
     """Hidden states after the last norm, of the model cut to its first layers and of all of it."""
     folder = MODELS / "smollm2-135m"
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=GGUF)
-    whole = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=GGUF, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
     prompts, values = {}, {}
-    for name, prompt in PROMPTS.items():
-        ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
-        said = whole.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=CONTINUED, do_sample=False,
-            repetition_penalty=1.0, eos_token_id=None, pad_token_id=0,
-        )  # fmt: skip
-        prompts[name] = {
-            "prompt": prompt,
-            "ids": ids[0].tolist(),
-            "greedy": said[0, ids.shape[1] :].tolist(),
-        }
-        values[f"{name}.last_of_all_layers"] = whole.model(ids).last_hidden_state[0, -1].clone()
-    layers = whole.model.layers
-    whole.model.layers = layers[:DEPTH]
-    whole.config.num_hidden_layers = DEPTH
-    for name, prompt in prompts.items():
-        cut = whole.model(torch.tensor([prompt["ids"]]), use_cache=False).last_hidden_state[0]
-        values[f"{name}.cut"] = cut.clone()
+    for kind, suffix in ((torch.float32, ""), (torch.bfloat16, ".bf16")):
+        whole = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=GGUF, dtype=kind, attn_implementation="eager"
+        ).eval()
+        for name, prompt in PROMPTS.items():
+            ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+            if kind == torch.float32:
+                said = whole.generate(
+                    ids, attention_mask=torch.ones_like(ids), max_new_tokens=CONTINUED,
+                    do_sample=False, repetition_penalty=1.0, eos_token_id=None, pad_token_id=0,
+                )  # fmt: skip
+                prompts[name] = {
+                    "prompt": prompt,
+                    "ids": ids[0].tolist(),
+                    "greedy": said[0, ids.shape[1] :].tolist(),
+                }
+            last = whole.model(ids, use_cache=False).last_hidden_state[0, -1]
+            values[f"{name}.last_of_all_layers{suffix}"] = last.clone()
+        layers = whole.model.layers
+        whole.model.layers = layers[:DEPTH]
+        whole.config.num_hidden_layers = DEPTH
+        for name, prompt in prompts.items():
+            cut = whole.model(torch.tensor([prompt["ids"]]), use_cache=False).last_hidden_state[0]
+            values[f"{name}.cut{suffix}"] = cut.clone()
     about = {"depth": DEPTH, "layers": len(layers), "prompts": prompts}
     return {**about, "weights": sha256(folder / GGUF)}, values
 
@@ -100,15 +114,27 @@ def sha256(path: pathlib.Path) -> str:
 def main() -> None:
     """Writes a table of values and what they are of, for each model."""
     torch.manual_seed(0)
+    transformers.utils.logging.disable_progress_bar()
     by = {
-        "implementation": "transformers on a CPU, float32",
+        "implementation": "transformers on a CPU",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "safetensors": safetensors.__version__,
         "gguf": importlib.metadata.version("gguf"),
     }
-    for name, make in (("minilm", minilm), ("smollm2", smollm2)):
+    tables = {
+        "minilm": minilm,
+        "smollm2": smollm2,
+        "shapes": shapes_golden,
+        "adapters": adapters_golden,
+        "blocks": blocks_golden,
+    }
+    unknown = [name for name in sys.argv[1:] if name not in tables]
+    if unknown:
+        sys.exit(f"reference: no table is called {unknown}; there are {list(tables)}")
+    for name in sys.argv[1:] or tables:
+        make = tables[name]
         about, values = make()
         text = json.dumps({"by": by, **about}, indent=1, ensure_ascii=False)
         (HERE / f"{name}.json").write_text(text + "\n")

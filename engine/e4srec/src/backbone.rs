@@ -10,6 +10,7 @@ use segue_nn::NnError;
 use segue_nn::decoder::{Decoder, DecoderOptions, Pass};
 use segue_nn::decoder_config::DecoderConfig;
 use segue_nn::lora::Mode;
+use segue_nn::packed::WeightFormat;
 use segue_nn::tokenizer::Tokenizer;
 use segue_nn::weights::Weights;
 use serde::{Deserialize, Serialize};
@@ -80,6 +81,7 @@ impl Foundation {
         let options = DecoderOptions {
             depth: (settings.depth > 0).then_some(settings.depth),
             kind: settings.precision.kind(device),
+            weights: WeightFormat::AsComputed,
             device,
         };
         let decoder = Decoder::load(&weights, &config, options)?;

@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use segue_listen::{Ratio, TrackId, TrackKey, UserId};
 use segue_nn::decoder::{Decoder, DecoderOptions};
 use segue_nn::decoder_config::{DecoderConfig, ModelType};
+use segue_nn::packed::WeightFormat;
 use segue_recommend::contract::{Fixture, recommender_contract};
 use segue_recommend::recommender::{Admitted, Ask, ContextPlay, Recommender};
 use segue_recommend::training::TrainingLog;
@@ -48,6 +49,7 @@ fn foundation(response: &[i64]) -> Foundation {
     let options = DecoderOptions {
         depth: None,
         kind: Kind::Float,
+        weights: WeightFormat::AsComputed,
         device: Device::Cpu,
     };
     let decoder = Decoder::load(&weights, &config, options).unwrap();

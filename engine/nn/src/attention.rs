@@ -8,6 +8,8 @@ use crate::NnError;
 /// (padding) comes out as some average and not as NaN, which would leak into its neighbours as
 /// `0 · NaN` in the next layer.
 const HIDDEN: f64 = -1e9;
+/// The same within the range of `f16`, and far below any score all the same.
+const HIDDEN_IN_F16: f64 = -6e4;
 
 /// Scaled dot-product attention with grouped keys and values.
 ///
@@ -34,7 +36,11 @@ pub fn additive(mask: &Tensor, kind: Kind) -> Result<Tensor, NnError> {
         return Ok(mask.f_to_kind(kind)?);
     }
     let zeros = mask.f_zeros_like()?.f_to_kind(kind)?;
-    Ok(zeros.f_masked_fill(&mask.f_logical_not()?, HIDDEN)?)
+    let hidden = match kind {
+        Kind::Half => HIDDEN_IN_F16,
+        _ => HIDDEN,
+    };
+    Ok(zeros.f_masked_fill(&mask.f_logical_not()?, hidden)?)
 }
 
 /// Who may see whom in a batch of sequences that are padded on the right: each row sees itself and

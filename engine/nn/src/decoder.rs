@@ -13,8 +13,10 @@ use crate::NnError;
 use crate::attention::additive;
 use crate::decoder_config::DecoderConfig;
 use crate::kv_slots::{CacheRows, KvShape, KvSlots};
+use crate::linear::Linear;
 use crate::lora::{Lora, LoraConfig, Mode};
 use crate::norm::RmsNorm;
+use crate::packed::WeightFormat;
 use crate::rotary::Rotary;
 use crate::weights::Weights;
 
@@ -28,8 +30,10 @@ pub use self::layer::Projection;
 pub struct DecoderOptions {
     /// Only the first so many layers, if given: a cut backbone keeps most of its use here.
     pub depth: Option<usize>,
-    /// What to compute in, `f32` or `bf16`.
+    /// What to compute in: `f32`, `bf16` or `f16`.
     pub kind: Kind,
+    /// How the weights of the layers' projections are kept.
+    pub weights: WeightFormat,
     /// Where.
     pub device: Device,
 }
@@ -73,13 +77,7 @@ impl Decoder {
     ) -> Result<Self, NnError> {
         config.validate()?;
         let place = (options.kind, options.device);
-        let depth = options.depth.unwrap_or(config.num_hidden_layers);
-        if depth == 0 || depth > config.num_hidden_layers {
-            return Err(NnError::Config(format!(
-                "depth {depth} of a model of {} layers",
-                config.num_hidden_layers
-            )));
-        }
+        let depth = config.depth(options.depth)?;
         let (hidden, vocab) = (config.hidden_size, config.vocab_size);
         let table = |name: &str| -> Result<Tensor, NnError> {
             let tensor = weights.get_shaped(name, &[vocab, hidden])?;
@@ -90,7 +88,10 @@ impl Decoder {
             false => None,
         };
         let layers = (0..depth)
-            .map(|number| Layer::load(weights, &format!("model.layers.{number}"), config, place))
+            .map(|number| {
+                let name = format!("model.layers.{number}");
+                Layer::load(weights, &name, config, options.weights, place)
+            })
             .collect::<Result<_, _>>()?;
         Ok(Self {
             embed_tokens: table("model.embed_tokens.weight")?,
@@ -226,6 +227,29 @@ impl Decoder {
         Ok(())
     }
 
+    /// Takes all adapters off.
+    pub fn detach_lora(&mut self) {
+        for layer in &mut self.layers {
+            for projection in Projection::ALL {
+                drop(layer.dense_mut(projection).detach());
+            }
+        }
+    }
+
+    /// A dense layer, if the layer of that number is in use.
+    pub(crate) fn dense(&self, layer: usize, projection: Projection) -> Option<&Linear> {
+        Some(self.layers.get(layer)?.dense(projection))
+    }
+
+    /// A dense layer, to be changed.
+    pub(crate) fn dense_mut(
+        &mut self,
+        layer: usize,
+        projection: Projection,
+    ) -> Option<&mut Linear> {
+        Some(self.layers.get_mut(layer)?.dense_mut(projection))
+    }
+
     /// All that learns, by name (`model.layers.0.self_attn.q_proj.lora_A.weight`), in a fixed
     /// order. The tensors share their memory with the adapters.
     pub fn lora_tensors(&self) -> Vec<(String, Tensor)> {
@@ -312,10 +336,8 @@ impl Decoder {
         for constant in [config.rms_norm_eps, config.rope_theta] {
             hash.update(&constant.to_bits().to_le_bytes());
         }
-        let layers = self.layers.iter().flat_map(Layer::published);
-        let ends = [&self.embed_tokens, self.norm.weight()];
         let mut bytes = Vec::new();
-        for tensor in layers.chain(ends).chain(&self.lm_head) {
+        for tensor in self.published() {
             for size in tensor.size() {
                 hash.update(&size.to_le_bytes());
             }
@@ -324,6 +346,19 @@ impl Decoder {
             hash.update(&bytes);
         }
         Ok(hash.digest128())
+    }
+
+    /// What was published, in a fixed order.
+    fn published(&self) -> impl Iterator<Item = &Tensor> {
+        let layers = self.layers.iter().flat_map(Layer::published);
+        let ends = [&self.embed_tokens, self.norm.weight()];
+        layers.chain(ends).chain(&self.lm_head)
+    }
+
+    /// Bytes that its published weights take.
+    pub fn bytes(&self) -> u64 {
+        let bytes = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
+        self.published().map(|tensor| bytes(tensor) as u64).sum()
     }
 
     /// What it was built from; `num_hidden_layers` is the checkpoint's.

@@ -5,9 +5,11 @@ use std::path::Path;
 
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
+use serde_json::Value;
 use tch::Tensor;
 
 use crate::NnError;
+use crate::decoder::Projection;
 use crate::lora::normal;
 use crate::rotary::RopeScaling;
 use crate::weights::gguf::Gguf;
@@ -94,6 +96,7 @@ impl DecoderConfig {
             error,
         })?;
         let config: Self = serde_json::from_slice(&text)
+            .and_then(|published| serde_json::from_value(with_plain_rope(published)))
             .map_err(|e| NnError::Config(format!("{}: {e}", path.display())))?;
         config.validate()?;
         Ok(config)
@@ -211,6 +214,34 @@ impl DecoderConfig {
         self.attention_bias || self.model_type == ModelType::Qwen2
     }
 
+    /// Output and input sizes of a dense layer, and whether it has a bias.
+    pub fn dense(&self, projection: Projection) -> ((i64, i64), bool) {
+        let (hidden, wide) = (self.hidden_size, self.intermediate_size);
+        let q = self.num_attention_heads * self.head_dim();
+        let kv = self.kv_heads() * self.head_dim();
+        match projection {
+            Projection::QProj => ((q, hidden), self.qkv_bias()),
+            Projection::KProj | Projection::VProj => ((kv, hidden), self.qkv_bias()),
+            Projection::OProj => ((hidden, q), self.attention_bias),
+            Projection::GateProj | Projection::UpProj => ((wide, hidden), self.mlp_bias),
+            Projection::DownProj => ((hidden, wide), self.mlp_bias),
+        }
+    }
+
+    /// How many layers a decoder cut to `depth` uses.
+    ///
+    /// # Errors
+    /// None, or more than there are.
+    pub fn depth(&self, depth: Option<usize>) -> Result<usize, NnError> {
+        match depth.unwrap_or(self.num_hidden_layers) {
+            depth if (1..=self.num_hidden_layers).contains(&depth) => Ok(depth),
+            depth => Err(NnError::Config(format!(
+                "depth {depth} of a model of {} layers",
+                self.num_hidden_layers
+            ))),
+        }
+    }
+
     /// A checkpoint of this shape drawn from chance (normal, deviation 0.02; norms 1, biases 0):
     /// for tests and for backbones that start from nothing.
     pub fn random_weights(&self, rng: &mut ChaCha8Rng) -> Result<Weights, NnError> {
@@ -229,4 +260,24 @@ impl DecoderConfig {
         }
         Ok(Weights::from_memory("random", tensors))
     }
+}
+
+/// Brings what a `config.json` says about positions into one form. Since transformers 5 all of it,
+/// the base included, is under `rope_parameters`; long ago `rope_type` was called `type`.
+fn with_plain_rope(mut config: Value) -> Value {
+    if let Some(fields) = config.as_object_mut() {
+        if let Some(Value::Object(mut rope)) = fields.remove("rope_parameters") {
+            if let Some(theta) = rope.remove("rope_theta") {
+                fields.insert("rope_theta".into(), theta);
+            }
+            fields.insert("rope_scaling".into(), rope.into());
+        }
+        if let Some(Value::Object(rope)) = fields.get_mut("rope_scaling")
+            && !rope.contains_key("rope_type")
+            && let Some(kind) = rope.remove("type")
+        {
+            rope.insert("rope_type".into(), kind);
+        }
+    }
+    config
 }

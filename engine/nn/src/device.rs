@@ -46,6 +46,9 @@ pub enum Precision {
     F32,
     /// 16 bits with the range of `f32`: about twice as fast where it is native.
     Bf16,
+    /// 16 bits with more digits and less range: for GPUs without `bf16`, and for checkpoints such as
+    /// LLaMA 2's that are published in it.
+    F16,
 }
 
 impl Precision {
@@ -54,6 +57,7 @@ impl Precision {
         match self {
             Precision::F32 => Kind::Float,
             Precision::Bf16 => Kind::BFloat16,
+            Precision::F16 => Kind::Half,
             Precision::Auto if bf16_is_native(device) => Kind::BFloat16,
             Precision::Auto => Kind::Float,
         }
@@ -275,5 +279,6 @@ mod tests {
     fn an_explicit_precision_is_what_it_says() {
         assert_eq!(Precision::F32.kind(Device::Cpu), Kind::Float);
         assert_eq!(Precision::Bf16.kind(Device::Cpu), Kind::BFloat16);
+        assert_eq!(Precision::F16.kind(Device::Cpu), Kind::Half);
     }
 }

@@ -1,7 +1,10 @@
 //! What can go wrong while a model is built or run.
 
+use std::path::PathBuf;
+
 use thiserror::Error;
 
+use crate::memory::{MemoryTable, readable};
 use crate::weights::WeightsError;
 
 /// A model that cannot be built or run. Nothing of the model has changed when it is returned,
@@ -17,6 +20,27 @@ pub enum NnError {
     /// An input whose shape or values do not fit the model.
     #[error("model input: {0}")]
     Input(String),
+    /// An adapter in PEFT's format that cannot be used or written.
+    #[error("adapter {path}: {problem}")]
+    Adapter {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong, and with which file, setting or tensor.
+        problem: String,
+    },
+    /// A model that the device has no room for.
+    #[error(
+        "the model needs {}, {} are available; a smaller depth, fewer or shorter slots or packed \
+         weights take less\n{needed}",
+        readable(needed.total()),
+        readable(*available)
+    )]
+    Memory {
+        /// What it would take.
+        needed: MemoryTable,
+        /// Bytes that there are.
+        available: u64,
+    },
     /// A tokenizer that cannot be built, or a text it cannot take.
     #[error("tokenizer: {0}")]
     Tokenizer(String),

@@ -1,5 +1,6 @@
 //! What a checkpoint has to hold, and whether it does: by names and shapes alone, no value is read.
 
+use crate::decoder::Projection;
 use crate::decoder_config::DecoderConfig;
 use crate::weights::Weights;
 
@@ -9,11 +10,7 @@ pub type Needed = (String, Vec<i64>);
 impl DecoderConfig {
     /// The tensors of a decoder of this shape, its first `depth` layers of them, in a fixed order.
     pub fn tensors(&self, depth: usize) -> Vec<Needed> {
-        let (hidden, wide) = (self.hidden_size, self.intermediate_size);
-        let (q, kv) = (
-            self.num_attention_heads * self.head_dim(),
-            self.kv_heads() * self.head_dim(),
-        );
+        let hidden = self.hidden_size;
         let mut tensors = vec![
             (
                 "model.embed_tokens.weight".to_owned(),
@@ -28,16 +25,9 @@ impl DecoderConfig {
             let at = |part: &str| format!("model.layers.{layer}.{part}");
             tensors.push((at("input_layernorm.weight"), vec![hidden]));
             tensors.push((at("post_attention_layernorm.weight"), vec![hidden]));
-            let dense = [
-                ("self_attn.q_proj", q, hidden, self.qkv_bias()),
-                ("self_attn.k_proj", kv, hidden, self.qkv_bias()),
-                ("self_attn.v_proj", kv, hidden, self.qkv_bias()),
-                ("self_attn.o_proj", hidden, q, self.attention_bias),
-                ("mlp.gate_proj", wide, hidden, self.mlp_bias),
-                ("mlp.up_proj", wide, hidden, self.mlp_bias),
-                ("mlp.down_proj", hidden, wide, self.mlp_bias),
-            ];
-            for (name, output, input, bias) in dense {
+            for projection in Projection::ALL {
+                let ((output, input), bias) = self.dense(projection);
+                let name = projection.name();
                 tensors.push((at(&format!("{name}.weight")), vec![output, input]));
                 if bias {
                     tensors.push((at(&format!("{name}.bias")), vec![output]));

@@ -104,6 +104,13 @@ impl KvSlots {
         self.shape
     }
 
+    /// Bytes that the keys and values take.
+    pub fn bytes(&self) -> u64 {
+        let bytes = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
+        let layers = self.layers.iter();
+        layers.map(|(k, v)| (bytes(k) + bytes(v)) as u64).sum()
+    }
+
     /// Slots in all, and those that are free.
     pub fn occupancy(&self) -> (usize, usize) {
         (self.slots.len(), self.free.len())

@@ -3,10 +3,13 @@
 //! In layers, from the bottom:
 //! - [`device`]: which device the tensors live on, in which precision, and why;
 //! - [`weights`]: published checkpoints (safetensors, GGUF) as named tensors;
+//! - [`packed`]: weights of four bits that stay packed in memory;
 //! - [`linear`], [`norm`], [`rotary`], [`attention`], [`lora`]: the parts;
 //! - [`kv_slots`]: the caches of many conversations, apart from the layers that fill them;
 //! - [`decoder_config`], [`decoder`]: one decoder for the LLaMA and Qwen2 families;
+//! - [`peft`]: its adapters as files;
 //! - [`inventory`]: which tensors a checkpoint has to hold, and whether it does;
+//! - [`memory`]: what it will take, before it is loaded;
 //! - [`tokenizer`]: text to token ids, from a `tokenizer.json` or out of a GGUF file.
 //!
 //! A model's module tree is its checkpoint's name tree, so published weights load without a
@@ -26,7 +29,10 @@ pub mod inventory;
 pub mod kv_slots;
 pub mod linear;
 pub mod lora;
+pub mod memory;
 pub mod norm;
+pub mod packed;
+pub mod peft;
 pub mod rotary;
 pub mod tokenizer;
 pub mod weights;

@@ -4,6 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::NnError;
 use crate::lora::{Lora, Mode};
+use crate::packed::Packed;
 use crate::weights::Weights;
 
 /// Whether a published layer has a bias. Said by whoever builds the model, never guessed from the
@@ -16,15 +17,37 @@ pub enum Bias {
     Absent,
 }
 
+impl Bias {
+    fn load(
+        self,
+        weights: &Weights,
+        name: &str,
+        output: i64,
+        (kind, device): (Kind, Device),
+    ) -> Result<Option<Tensor>, NnError> {
+        if self == Self::Absent {
+            return Ok(None);
+        }
+        let bias = weights.get_shaped(&format!("{name}.bias"), &[output])?;
+        Ok(Some(bias.f_to_device(device)?.f_to_kind(kind)?))
+    }
+}
+
 /// `y = x Wᵀ + b`, plus the adapter's share if one is attached.
 #[derive(Debug)]
 pub struct Linear {
-    weight: Tensor,
+    weight: Weight,
     bias: Option<Tensor>,
     lora: Option<Lora>,
     /// The weight with the adapter folded in; the plain weight is kept, so that taking the adapter
     /// out again is exact.
     merged: Option<Tensor>,
+}
+
+#[derive(Debug)]
+enum Weight {
+    Plain(Tensor),
+    Packed(Packed),
 }
 
 impl Linear {
@@ -34,24 +57,33 @@ impl Linear {
         name: &str,
         (output, input): (i64, i64),
         bias: Bias,
-        (kind, device): (Kind, Device),
+        place: (Kind, Device),
     ) -> Result<Self, NnError> {
         let weight = weights.get_shaped(&format!("{name}.weight"), &[output, input])?;
-        let bias = match bias {
-            Bias::Absent => None,
-            Bias::Present => {
-                let bias = weights.get_shaped(&format!("{name}.bias"), &[output])?;
-                Some(bias.f_to_device(device)?.f_to_kind(kind)?)
-            }
-        };
-        Ok(Self::new(
-            weight.f_to_device(device)?.f_to_kind(kind)?,
-            bias,
-        ))
+        let weight = weight.f_to_device(place.1)?.f_to_kind(place.0)?;
+        let bias = bias.load(weights, name, output, place)?;
+        Ok(Self::of(Weight::Plain(weight), bias))
+    }
+
+    /// The same with the weight in blocks of four bits; see [`crate::packed`].
+    pub fn load_packed(
+        weights: &Weights,
+        name: &str,
+        sizes: (i64, i64),
+        bias: Bias,
+        place: (Kind, Device),
+    ) -> Result<Self, NnError> {
+        let weight = weights.get_packed(&format!("{name}.weight"), sizes)?;
+        let bias = bias.load(weights, name, sizes.0, place)?;
+        Ok(Self::of(Weight::Packed(weight.to_device(place.1)?), bias))
     }
 
     /// A layer of given tensors, `[output, input]` and `[output]`.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self::of(Weight::Plain(weight), bias)
+    }
+
+    fn of(weight: Weight, bias: Option<Tensor>) -> Self {
         Self {
             weight,
             bias,
@@ -62,8 +94,11 @@ impl Linear {
 
     /// `[…, input]` to `[…, output]`.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, NnError> {
-        let weight = self.merged.as_ref().unwrap_or(&self.weight);
-        let y = x.f_linear(weight, self.bias.as_ref())?;
+        let bias = self.bias.as_ref();
+        let y = match (&self.merged, &self.weight) {
+            (Some(weight), _) | (None, Weight::Plain(weight)) => x.f_linear(weight, bias)?,
+            (None, Weight::Packed(packed)) => x.f_linear(&packed.unpacked(x.kind())?, bias)?,
+        };
         match &self.lora {
             Some(lora) if self.merged.is_none() => Ok(y.f_add(&lora.forward(x, mode)?)?),
             _ => Ok(y),
@@ -72,17 +107,27 @@ impl Linear {
 
     /// Output and input sizes.
     pub fn sizes(&self) -> Result<(i64, i64), NnError> {
-        Ok(self.weight.size2()?)
+        match &self.weight {
+            Weight::Plain(weight) => Ok(weight.size2()?),
+            Weight::Packed(packed) => packed.sizes(),
+        }
     }
 
-    /// What was published: the weight without any adapter, and the bias.
+    /// What was published: the weight without any adapter, in parts if it is packed, and the bias.
     pub fn published(&self) -> impl Iterator<Item = &Tensor> {
-        std::iter::once(&self.weight).chain(&self.bias)
+        let weight = match &self.weight {
+            Weight::Plain(weight) => [Some(weight), None, None],
+            Weight::Packed(packed) => packed.tensors(),
+        };
+        weight.into_iter().flatten().chain(&self.bias)
     }
 
     /// Where the layer lives.
     pub fn device(&self) -> Device {
-        self.weight.device()
+        match &self.weight {
+            Weight::Plain(weight) => weight.device(),
+            Weight::Packed(packed) => packed.device(),
+        }
     }
 
     /// Attaches an adapter, in place of the one there was.
@@ -109,11 +154,15 @@ impl Linear {
     }
 
     /// Folds the adapter into the weight, so that it costs nothing at inference.
+    ///
+    /// Beside a packed weight it stays apart: folded in, either the sum would have to be kept in
+    /// plain numbers or quantising it anew would round the adapter away. Answers are the same.
     pub fn merge(&mut self) -> Result<(), NnError> {
-        if let (Some(lora), None) = (&self.lora, &self.merged) {
+        if let (Some(lora), None, Weight::Plain(weight)) = (&self.lora, &self.merged, &self.weight)
+        {
             let delta = tch::no_grad(|| lora.delta())?;
-            let sum = self.weight.f_to_kind(Kind::Float)?.f_add(&delta)?;
-            self.merged = Some(sum.f_to_kind(self.weight.kind())?.f_detach()?);
+            let sum = weight.f_to_kind(Kind::Float)?.f_add(&delta)?;
+            self.merged = Some(sum.f_to_kind(weight.kind())?.f_detach()?);
         }
         Ok(())
     }
@@ -125,9 +174,10 @@ impl Linear {
 
     /// The same published weights on the same memory, without the adapter.
     pub fn share(&self) -> Self {
-        Self::new(
-            self.weight.shallow_clone(),
-            self.bias.as_ref().map(Tensor::shallow_clone),
-        )
+        let weight = match &self.weight {
+            Weight::Plain(weight) => Weight::Plain(weight.shallow_clone()),
+            Weight::Packed(packed) => Weight::Packed(packed.share()),
+        };
+        Self::of(weight, self.bias.as_ref().map(Tensor::shallow_clone))
     }
 }

@@ -24,6 +24,9 @@ pub struct LoraConfig {
     pub rank: i64,
     /// The adapter's share is scaled by `alpha / rank`.
     pub alpha: f64,
+    /// By `alpha / sqrt(rank)` instead (rsLoRA; Kalajdzievski, 2023).
+    #[serde(default)]
+    pub rank_stabilised: bool,
     /// Share of inputs dropped while learning, 0 up to but not including 1.
     pub dropout: f64,
     /// What `A` starts from.
@@ -41,6 +44,15 @@ pub enum LoraInit {
 }
 
 impl LoraConfig {
+    /// What the adapter's share is multiplied by.
+    pub fn scale(&self) -> f64 {
+        let rank = self.rank as f64;
+        match self.rank_stabilised {
+            true => self.alpha / rank.sqrt(),
+            false => self.alpha / rank,
+        }
+    }
+
     /// Refuses what would divide by zero or drop everything.
     pub fn validate(&self) -> Result<(), NnError> {
         if self.rank < 1 {
@@ -65,7 +77,7 @@ impl LoraConfig {
     }
 }
 
-/// An adapter of one dense layer: `y += alpha / rank · (x Aᵀ) Bᵀ`.
+/// An adapter of one dense layer: `y += scale · (x Aᵀ) Bᵀ`, see [`LoraConfig::scale`].
 ///
 /// Both matrices are `f32` leaves that require gradients, whatever the layer computes in: the steps
 /// of an optimiser are too small for `bf16`.
@@ -75,8 +87,7 @@ pub struct Lora {
     a: Tensor,
     /// `[output, rank]`
     b: Tensor,
-    scale: f64,
-    dropout: f64,
+    config: LoraConfig,
 }
 
 impl Lora {
@@ -102,19 +113,48 @@ impl Lora {
         };
         let a = Tensor::f_from_slice(&values)?.f_reshape([config.rank, input])?;
         let b = Tensor::f_zeros([output, config.rank], (Kind::Float, Device::Cpu))?;
+        Self::of_tensors(config, &a, &b, device)
+    }
+
+    /// An adapter of given matrices, `[rank, input]` and `[output, rank]`.
+    pub fn of_tensors(
+        config: &LoraConfig,
+        a: &Tensor,
+        b: &Tensor,
+        device: Device,
+    ) -> Result<Self, NnError> {
+        config.validate()?;
+        let rank = config.rank;
+        if a.dim() != 2 || b.dim() != 2 || a.size()[0] != rank || b.size()[1] != rank {
+            return Err(NnError::Input(format!(
+                "lora_A {:?} and lora_B {:?} of an adapter of rank {rank}",
+                a.size(),
+                b.size()
+            )));
+        }
+        let leaf = |tensor: &Tensor| {
+            let tensor = tensor.f_detach()?.f_to_kind(Kind::Float)?;
+            tensor.f_to_device(device)?.f_set_requires_grad(true)
+        };
         Ok(Self {
-            a: a.f_to_device(device)?.f_set_requires_grad(true)?,
-            b: b.f_to_device(device)?.f_set_requires_grad(true)?,
-            scale: config.alpha / config.rank as f64,
-            dropout: config.dropout,
+            a: leaf(a)?,
+            b: leaf(b)?,
+            config: *config,
         })
+    }
+
+    /// What it was made with.
+    pub fn config(&self) -> &LoraConfig {
+        &self.config
     }
 
     /// The adapter's share, `[…, input]` to `[…, output]`, in the kind of `x`.
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, NnError> {
         let kind = x.kind();
         let dropped = match mode {
-            Mode::Train if self.dropout > 0.0 => Some(x.f_dropout(self.dropout, true)?),
+            Mode::Train if self.config.dropout > 0.0 => {
+                Some(x.f_dropout(self.config.dropout, true)?)
+            }
             _ => None,
         };
         let narrow = dropped
@@ -122,12 +162,15 @@ impl Lora {
             .unwrap_or(x)
             .f_linear(&self.a.f_to_kind(kind)?, None::<&Tensor>)?;
         let wide = narrow.f_linear(&self.b.f_to_kind(kind)?, None::<&Tensor>)?;
-        Ok(wide.f_mul_scalar(self.scale)?)
+        Ok(wide.f_mul_scalar(self.config.scale())?)
     }
 
     /// What folding the adapter in adds to the weight: `[output, input]`, `f32`.
     pub fn delta(&self) -> Result<Tensor, NnError> {
-        Ok(self.b.f_matmul(&self.a)?.f_mul_scalar(self.scale)?)
+        Ok(self
+            .b
+            .f_matmul(&self.a)?
+            .f_mul_scalar(self.config.scale())?)
     }
 
     /// `A` and `B`: leaves for an optimiser, sharing their memory with the adapter.

@@ -4,6 +4,8 @@ mod decoder;
 mod gguf;
 mod inventory;
 mod lora;
+mod memory;
+mod packed;
 mod safetensors;
 
 use rand_chacha::ChaCha8Rng;
@@ -12,6 +14,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::decoder::{Decoder, DecoderOptions};
 use crate::decoder_config::{DecoderConfig, ModelType};
+use crate::packed::WeightFormat;
 
 /// A decoder small enough to run in a blink, with everything a large one has.
 fn config(model_type: ModelType) -> DecoderConfig {
@@ -44,6 +47,7 @@ fn options() -> DecoderOptions {
     DecoderOptions {
         depth: None,
         kind: Kind::Float,
+        weights: WeightFormat::AsComputed,
         device: Device::Cpu,
     }
 }

@@ -11,14 +11,18 @@ use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 use thiserror::Error;
 
+pub(crate) mod blocks;
 mod dequantise;
 pub mod gguf;
 mod gguf_names;
 mod mapped;
 mod safetensors;
 
+use self::blocks::{BLOCK, Blocks};
 use self::gguf::Gguf;
 use self::safetensors::Shards;
+use crate::NnError;
+use crate::packed::Packed;
 
 /// A checkpoint that cannot be used, and where it is damaged.
 #[derive(Debug, Error)]
@@ -201,6 +205,30 @@ impl Weights {
             });
         }
         Ok(tensor)
+    }
+
+    /// A matrix of exactly this shape, `[output, input]`, in blocks of four bits, on the CPU: those
+    /// that the file has, if it has such, else the nearest to its values.
+    pub fn get_packed(&self, name: &str, (output, input): (i64, i64)) -> Result<Packed, NnError> {
+        if input % BLOCK as i64 != 0 {
+            return Err(NnError::Config(format!(
+                "`{name}` has rows of {input} values; packed ones are whole blocks of {BLOCK}"
+            )));
+        }
+        if let Source::Gguf(gguf) = &self.source
+            && gguf.shape(name) == Some(&[output, input][..])
+            && let Some(packed) = gguf.packed(name)?
+        {
+            return Ok(packed);
+        }
+        let tensor = self.get_shaped(name, &[output, input])?;
+        let mut values = vec![0f32; tensor.numel()];
+        tensor.f_copy_data(&mut values, tensor.numel())?;
+        let blocks = Blocks::nearest(&values).ok_or_else(|| WeightsError::Damaged {
+            path: self.path.clone(),
+            problem: format!("tensor `{name}` has values that are not finite or beyond f16"),
+        })?;
+        Packed::of_blocks(&blocks, (output, input))
     }
 
     fn torch(&self, name: &str, error: tch::TchError) -> WeightsError {

@@ -248,6 +248,7 @@ impl LoraSettings {
         LoraConfig {
             rank: self.rank,
             alpha: self.alpha,
+            rank_stabilised: false,
             dropout: self.dropout,
             init: LoraInit::Kaiming,
         }

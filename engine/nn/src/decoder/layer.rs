@@ -9,6 +9,7 @@ use crate::kv_slots::{CacheRows, KvSlots};
 use crate::linear::{Bias, Linear};
 use crate::lora::Mode;
 use crate::norm::RmsNorm;
+use crate::packed::WeightFormat;
 use crate::rotary::Angles;
 use crate::weights::Weights;
 
@@ -37,7 +38,9 @@ struct Mlp {
 }
 
 /// A dense layer that an adapter can sit on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Projection {
     /// `self_attn.q_proj`
@@ -61,50 +64,47 @@ impl Layer {
         weights: &Weights,
         name: &str,
         config: &DecoderConfig,
+        format: WeightFormat,
         place: (Kind, Device),
     ) -> Result<Self, NnError> {
-        let (hidden, wide, head_dim) = (
-            config.hidden_size,
-            config.intermediate_size,
-            config.head_dim(),
-        );
-        let (q, kv) = (
-            config.num_attention_heads * head_dim,
-            config.kv_heads() * head_dim,
-        );
-        let bias = |present| if present { Bias::Present } else { Bias::Absent };
         let norm = |part: &str| {
             RmsNorm::load(
                 weights,
                 &format!("{name}.{part}"),
-                hidden,
+                config.hidden_size,
                 config.rms_norm_eps,
                 place,
             )
         };
-        let dense = |part: Projection, sizes, present| {
-            Linear::load(
+        let dense = |part: Projection| {
+            let (sizes, bias) = config.dense(part);
+            let load = match format {
+                WeightFormat::AsComputed => Linear::load,
+                WeightFormat::Packed4 => Linear::load_packed,
+            };
+            let bias = if bias { Bias::Present } else { Bias::Absent };
+            load(
                 weights,
                 &format!("{name}.{}", part.name()),
                 sizes,
-                bias(present),
+                bias,
                 place,
             )
         };
         Ok(Self {
             input_layernorm: norm("input_layernorm")?,
             self_attn: Attention {
-                q_proj: dense(Projection::QProj, (q, hidden), config.qkv_bias())?,
-                k_proj: dense(Projection::KProj, (kv, hidden), config.qkv_bias())?,
-                v_proj: dense(Projection::VProj, (kv, hidden), config.qkv_bias())?,
-                o_proj: dense(Projection::OProj, (hidden, q), config.attention_bias)?,
-                head_dim,
+                q_proj: dense(Projection::QProj)?,
+                k_proj: dense(Projection::KProj)?,
+                v_proj: dense(Projection::VProj)?,
+                o_proj: dense(Projection::OProj)?,
+                head_dim: config.head_dim(),
             },
             post_attention_layernorm: norm("post_attention_layernorm")?,
             mlp: Mlp {
-                gate_proj: dense(Projection::GateProj, (wide, hidden), config.mlp_bias)?,
-                up_proj: dense(Projection::UpProj, (wide, hidden), config.mlp_bias)?,
-                down_proj: dense(Projection::DownProj, (hidden, wide), config.mlp_bias)?,
+                gate_proj: dense(Projection::GateProj)?,
+                up_proj: dense(Projection::UpProj)?,
+                down_proj: dense(Projection::DownProj)?,
             },
         })
     }

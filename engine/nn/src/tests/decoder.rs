@@ -252,6 +252,16 @@ fn a_config_json_is_read_and_checked() {
         (config.kv_heads(), config.head_dim(), config.qkv_bias()),
         (8, 64, false)
     );
+    // What transformers 5 writes of the same model, and how the kind of scaling was once called.
+    let mut newer: serde_json::Value = serde_json::from_str(good).unwrap();
+    let fields = newer.as_object_mut().unwrap();
+    let mut rope = fields.remove("rope_scaling").unwrap();
+    rope["rope_theta"] = fields.remove("rope_theta").unwrap();
+    fields.insert("rope_parameters".into(), rope);
+    for same in [newer.to_string(), good.replace("rope_type", "type")] {
+        std::fs::write(&file, same).unwrap();
+        assert_eq!(DecoderConfig::from_json(&file).unwrap(), config);
+    }
     for (from, to) in [
         ("\"num_key_value_heads\":8", "\"num_key_value_heads\":7"),
         ("\"hidden_act\":\"silu\"", "\"hidden_act\":\"gelu\""),

@@ -161,6 +161,79 @@ fn blocks_are_dequantised_as_ggml_does() {
     assert_eq!(values(&weights, "bf16"), [3.0]);
 }
 
+/// The `gguf` package's own reading of seeded blocks (`tests/golden/blocks.py`).
+fn golden() -> (Weights, serde_json::Map<String, serde_json::Value>) {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/blocks");
+    let table = Weights::open(format!("{folder}.safetensors").as_ref()).unwrap();
+    let about: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(format!("{folder}.json")).unwrap()).unwrap();
+    (table, about["types"].as_object().unwrap().clone())
+}
+
+/// The blocks of one format as a file with one tensor, `[rows, values]`, called `name`.
+fn of_golden(table: &Weights, format: &str, number: u32, name: &str) -> (Forge, [i64; 2]) {
+    let bytes = values(table, &format!("{format}.bytes"));
+    let bytes: Vec<u8> = bytes.iter().map(|&byte| byte as u8).collect();
+    let shape = table
+        .get(&format!("{format}.values"))
+        .unwrap()
+        .size2()
+        .unwrap();
+    let size = [shape.1 as u64, shape.0 as u64];
+    (llama().tensor(name, &size, number, &bytes), shape.into())
+}
+
+#[test]
+fn every_format_reads_as_in_the_gguf_package() {
+    let (table, types) = golden();
+    assert_eq!(types.len(), 8);
+    for (format, number) in types {
+        let number = number.as_u64().unwrap() as u32;
+        let (forge, shape) = of_golden(&table, &format, number, "t");
+        let mine = open(&forge.bytes())
+            .unwrap()
+            .get_shaped("t", &shape)
+            .unwrap();
+        let theirs = table.get(&format!("{format}.values")).unwrap();
+        assert_eq!(mine, theirs, "{format}");
+    }
+}
+
+#[test]
+fn blocks_of_four_bits_are_taken_as_they_are() {
+    let (table, _) = golden();
+    // The rows of a query projection are put back in order, packed or not.
+    for name in ["blk.0.ffn_up.weight", "blk.0.attn_q.weight"] {
+        for (format, number, apart) in [("Q4_0", 2, 0.0), ("Q4_1", 3, 0.0), ("Q4_K", 12, 1e-3)] {
+            let (forge, shape) = of_golden(&table, format, number, name);
+            let weights = open(&forge.bytes()).unwrap();
+            let published = weights.names().remove(0);
+            let packed = weights.get_packed(&published, shape.into()).unwrap();
+            let plain = weights.get(&published).unwrap();
+            let off = (packed.unpacked(tch::Kind::Float).unwrap() - &plain).norm() / plain.norm();
+            assert!(off.double_value(&[]) <= apart, "{format} {name}: {off:?}");
+        }
+    }
+}
+
+#[test]
+fn large_blocks_that_are_cut_or_do_not_fill_a_row_are_refused() {
+    for (number, size) in [(12, 144), (13, 176), (14, 210)] {
+        let whole = llama().tensor("t", &[256, 2], number, &vec![0x5a; 2 * size]);
+        let bytes = whole.bytes();
+        let padding = (2 * size).next_multiple_of(32) - 2 * size;
+        let opened = open(&bytes).unwrap();
+        assert_eq!(opened.get("t").unwrap().numel(), 512);
+        // What random scales make of it may be anything, packed or not, but an answer.
+        drop(opened.get_packed("t", (2, 256)));
+        let cut = open(&bytes[..bytes.len() - padding - 1]).unwrap_err();
+        assert!(matches!(cut, WeightsError::Damaged { .. }), "{cut}");
+        let narrow = llama().tensor("t", &[128, 4], number, &vec![0; 2 * size]);
+        let narrow = open(&narrow.bytes()).unwrap_err();
+        assert!(matches!(narrow, WeightsError::Damaged { .. }), "{narrow}");
+    }
+}
+
 #[test]
 fn metadata_of_every_kind_is_read() {
     let mut list = 8u32.to_le_bytes().to_vec();
@@ -276,7 +349,8 @@ fn forged_counts_and_sizes_are_refused_before_anything_is_reserved() {
 
 #[test]
 fn an_unknown_format_is_an_error_only_when_asked_for() {
-    let weights = open(&llama().tensor("t", &[256], 12, &[0; 144]).bytes()).unwrap();
+    // Q2_K, in blocks of 84 bytes.
+    let weights = open(&llama().tensor("t", &[256], 10, &[0; 84]).bytes()).unwrap();
     let error = weights.get("t").unwrap_err();
     assert!(
         matches!(&error, WeightsError::Format { tensor, .. } if tensor == "t"),

@@ -12,6 +12,7 @@ use crate::weights::Weights;
 const CONFIG: LoraConfig = LoraConfig {
     rank: 4,
     alpha: 8.0,
+    rank_stabilised: false,
     dropout: 0.1,
     init: LoraInit::Kaiming,
 };

@@ -13,6 +13,8 @@ use tch::{Kind, Tensor};
 use super::dequantise::Format;
 use super::gguf_names::{Interleaved, interleaved, published};
 use super::{WeightsError, mapped};
+use crate::NnError;
+use crate::packed::Packed;
 
 const MAGIC: &[u8] = b"GGUF";
 /// ggml's own limit on the dimensions of a tensor.
@@ -161,6 +163,24 @@ impl Gguf {
         self.in_published_order(entry, tensor).map(Some)
     }
 
+    /// A matrix in its own blocks of four bits with its rows in published order, if the file has it
+    /// and in such a format.
+    pub(super) fn packed(&self, name: &str) -> Result<Option<Packed>, NnError> {
+        let Some(entry) = self.tensors.get(name) else {
+            return Ok(None);
+        };
+        let (format, data) = self.data(name, entry)?;
+        let (&[output, input], Some(blocks)) = (&entry.shape[..], format.packed(data)) else {
+            return Ok(None);
+        };
+        let packed = Packed::of_blocks(&blocks, (output, input))?;
+        let ordered = |part: &Tensor| {
+            let part = part.shallow_clone();
+            self.in_published_order(entry, part).map_err(NnError::from)
+        };
+        packed.each(ordered).map(Some)
+    }
+
     /// The bytes of a tensor and how to read them.
     fn data(&self, name: &str, entry: &Entry) -> Result<(Format, &[u8]), WeightsError> {
         let format = entry.format.map_err(|number| WeightsError::Format {
@@ -185,8 +205,8 @@ impl Gguf {
         Ok((format, self.bytes.get(from..to).ok_or_else(beyond)?))
     }
 
-    /// Puts the rows of interleaved projections back: `[heads, head_dim/2, 2, in]` in the file is
-    /// `[heads, 2, head_dim/2, in]` as published.
+    /// Puts the rows of interleaved projections back: `[heads, head_dim/2, 2, …]` in the file is
+    /// `[heads, 2, head_dim/2, …]` as published.
     fn in_published_order(&self, entry: &Entry, tensor: Tensor) -> Result<Tensor, WeightsError> {
         let architecture = self.text("general.architecture").unwrap_or("");
         let key = match interleaved(architecture, &entry.stored_name) {
@@ -199,11 +219,11 @@ impl Gguf {
         if heads <= 0 || rows <= 0 || rows % (heads * 2) != 0 {
             return Err(self.lacks(key, "a number of heads that divides the projection"));
         }
-        let inner = entry.shape.get(1).copied().unwrap_or(1);
+        let size = tensor.size();
         tensor
-            .f_reshape([heads, rows / heads / 2, 2, inner])
+            .f_reshape([heads, rows / heads / 2, 2, -1])
             .and_then(|t| t.f_transpose(1, 2))
-            .and_then(|t| t.f_reshape(&entry.shape[..]))
+            .and_then(|t| t.f_reshape(&size[..]))
             .map_err(|error| WeightsError::Torch {
                 path: self.path.clone(),
                 tensor: entry.stored_name.clone(),
