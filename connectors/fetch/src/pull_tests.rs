@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
+use crate::hub::HubError;
 use crate::known::{Family, HubPlace, KnownFile, Member};
 use crate::lock::LOCK_FILE;
 use crate::test_server::{Answer, Route, Server, client};

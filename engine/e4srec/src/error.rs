@@ -3,8 +3,11 @@
 use segue_flow::Remedy;
 use segue_flow::checkpoint::EncodingError;
 use segue_nn::NnError;
+use segue_nn::memory::readable;
 use segue_recommend::recommender::RecommendError;
 use thiserror::Error;
+
+use crate::footprint::Footprint;
 
 /// A model that cannot be built, trained or asked.
 #[derive(Debug, Error)]
@@ -24,6 +27,20 @@ pub enum ModelError {
         value: String,
         /// What is allowed, in words.
         range: &'static str,
+    },
+    /// The machine has no room for the language model and those that answer with it.
+    #[error(
+        "the language model and what answers with it need {}, and {} are available; a smaller \
+         models.e4srec.backbone.depth, backbone.weights = \"packed4\", fewer lora.projections or \
+         cached_listeners, or a smaller model take less\n{needed}",
+        readable(needed.total()),
+        readable(*available)
+    )]
+    NoRoom {
+        /// What they would take.
+        needed: Footprint,
+        /// Bytes that there are.
+        available: u64,
     },
     /// Tracks, contents or logs that do not fit the model.
     #[error("{0}")]
@@ -45,7 +62,9 @@ impl ModelError {
         let remedy = match &self {
             // Most often memory that another batch held: the next call may well succeed.
             Self::Torch(_) | Self::Nn(NnError::Torch(_)) => Remedy::Retry,
-            Self::Setting { .. } | Self::Nn(_) | Self::OtherModel(_) => Remedy::Configure,
+            Self::Setting { .. } | Self::Nn(_) | Self::OtherModel(_) | Self::NoRoom { .. } => {
+                Remedy::Configure
+            }
             Self::State(_) => Remedy::Restore,
             Self::Encoding(error) => error.remedy(),
             Self::Data(_) => Remedy::Bug,

@@ -8,12 +8,13 @@ use anyhow::{Context, Result};
 use segue_catalog::encoder::Encoder;
 use segue_e4srec::item_encoders::sasrec::SasRec;
 use segue_e4srec::settings::{E4SRecSettings, SasRecSettings};
-use segue_e4srec::{E4SRec, Foundation, Journal, ModelError, Publication};
+use segue_e4srec::{E4SRec, Footprint, Foundation, Journal, ModelError, Publication};
 use segue_encode::text::TextEncoder;
 use segue_flow::Remedy;
 use segue_flow::clock::WallClock;
 use segue_listen::TrackKey;
 use segue_nn::device::{self, DeviceChoice, DevicePreference, Precision};
+use segue_nn::memory;
 use segue_recall::GraphWriter;
 use segue_recommend::centroid::CentroidRecall;
 use segue_recommend::popularity::PersonalMostPop;
@@ -219,13 +220,19 @@ impl Models {
         // Before hours of a stream go by: are the weights there, and whole?
         let name = &config.models.language_model;
         let path = place::language_model(name, &self.folder)?;
-        let foundation = Foundation::load(&path, &e4srec.backbone, self.choice.device)
-            .with_context(|| {
-                format!(
-                    "models.language_model = \"{name}\" cannot be loaded; `segue models check {name}` \
-                     says what is wrong with it"
-                )
-            })?;
+        let device = self.choice.device;
+        let load = || {
+            let footprint = Footprint::of(&path, &e4srec, device)?;
+            tracing::info!("the language model {name} is going to take\n{footprint}");
+            footprint.check(memory::available(device))?;
+            Foundation::load(&path, &e4srec.backbone, device)
+        };
+        let foundation = load().with_context(|| {
+            format!(
+                "models.language_model = \"{name}\" cannot be loaded; `segue models check {name}` says \
+                 what is wrong with it"
+            )
+        })?;
         let recall = config.recall.clone();
         Ok(Box::new(Lessons {
             models: self,

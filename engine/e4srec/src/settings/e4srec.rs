@@ -5,6 +5,7 @@
 use segue_nn::decoder::Projection;
 use segue_nn::device::Precision;
 use segue_nn::lora::{LoraConfig, LoraInit};
+use segue_nn::packed::WeightFormat;
 use serde::{Deserialize, Serialize};
 
 use super::{rate, share};
@@ -49,6 +50,9 @@ pub struct BackboneSettings {
     /// What the frozen weights are multiplied in; what learns is `f32` in any case. In Segue's own
     /// configuration `auto` follows `models.precision`.
     pub precision: Precision,
+    /// How the weights of the layers' projections are kept: `as_computed`, or `packed4`, which takes a
+    /// third of `bf16` and unpacks them for each product.
+    pub weights: WeightFormat,
     /// The text before the plays; computed once per adapter.
     pub instruction: String,
     /// The text after the plays, `### Response:` in E4SRec. Each question pays for its tokens, in
@@ -169,11 +173,19 @@ impl Default for E4SRecSettings {
     }
 }
 
+impl BackboneSettings {
+    /// Layers that are used; `None`: all.
+    pub fn layers(&self) -> Option<usize> {
+        (self.depth > 0).then_some(self.depth)
+    }
+}
+
 impl Default for BackboneSettings {
     fn default() -> Self {
         Self {
             depth: 4,
             precision: Precision::Auto,
+            weights: WeightFormat::AsComputed,
             instruction: "### Instruction:\nGiven the listening history, predict the next track.\n\n### Input:\n".into(),
             response: String::new(),
         }

@@ -4,14 +4,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
+use segue_e4srec::Footprint;
+use segue_e4srec::settings::E4SRecSettings;
 use segue_encode::bert::BertConfig;
 use segue_fetch::Known;
 use segue_fetch::known::Family;
 use segue_fetch::verify::{FileState, Presence, presence, verify};
 use segue_nn::decoder_config::DecoderConfig;
+use segue_nn::device::Precision;
 use segue_nn::inventory::{Needed, faults};
+use segue_nn::memory::{available, readable};
+use segue_nn::packed::WeightFormat;
+use segue_nn::tch::Device;
 use segue_nn::tokenizer::Tokenizer;
 use segue_nn::weights::Weights;
+use serde::de::DeserializeOwned;
 
 use crate::config::Config;
 use crate::models::place;
@@ -24,12 +31,12 @@ const NAMED: usize = 5;
 ///
 /// Files are held against the checksums that were noted when they came, or that are known; config.json
 /// against what can be built; the tensors' names and shapes against config.json, without loading them; the
-/// tokenizer is loaded. Each line says what was found; the exit code is 1 if a model cannot be used.
+/// tokenizer is loaded; and what E4SRec would take of memory on it is set against what there is. Each line says what was found; the exit code is 1 if a model cannot be used.
 #[derive(Debug, Args)]
 #[command(
     verbatim_doc_comment,
     after_help = "Examples:\n  segue models check\n  segue models check smollm2-135m\n  segue models check \
-                  ./my-model --depth 8"
+                  llama-3-8b --depth 8 --weights packed4 --precision bf16\n  segue models check ./my-model"
 )]
 pub struct CheckCommand {
     /// Names that `segue models list` shows, or paths; none: all that are here.
@@ -37,6 +44,18 @@ pub struct CheckCommand {
     /// Layers that are to be used; 0: all. Without, as models.e4srec.backbone.depth says.
     #[arg(long, value_name = "N")]
     depth: Option<usize>,
+    /// How its weights are to be kept, as_computed or packed4. Without, as models.e4srec.backbone.weights
+    /// says.
+    #[arg(long, value_name = "FORMAT", value_parser = as_in_settings::<WeightFormat>)]
+    weights: Option<WeightFormat>,
+    /// What they are to be multiplied in: auto, f32, bf16 or f16. Without, as the settings say.
+    #[arg(long, value_name = "KIND", value_parser = as_in_settings::<Precision>)]
+    precision: Option<Precision>,
+}
+
+/// Reads a flag that is written as in the settings.
+fn as_in_settings<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_value(text.into()).map_err(|error| error.to_string())
 }
 
 /// A model that is looked at.
@@ -73,11 +92,12 @@ impl CheckCommand {
     pub fn run(&self, config: &Config) -> Result<()> {
         let folder = place::folder(&config.models);
         let subjects = self.subjects(&folder)?;
-        let depth = self.depth.unwrap_or(config.models.e4srec.backbone.depth);
+        let device = segue_nn::device::choose(config.models.device).device;
+        let e4srec = self.settings(config);
         let mut unusable = 0;
         for subject in &subjects {
             println!("{} in {}", subject.name, subject.path.display());
-            let findings = findings(subject, depth);
+            let findings = findings(subject, &e4srec, device);
             for (what, found) in &findings.lines {
                 println!("  {what:<36} {found}");
             }
@@ -87,6 +107,20 @@ impl CheckCommand {
             bail!("{unusable} of {} models cannot be used", subjects.len());
         }
         Ok(())
+    }
+
+    /// The settings of E4SRec, with what the flags say over them.
+    fn settings(&self, config: &Config) -> E4SRecSettings {
+        let mut settings = config.models.e4srec.clone();
+        let backbone = &mut settings.backbone;
+        backbone.depth = self.depth.unwrap_or(backbone.depth);
+        backbone.weights = self.weights.unwrap_or(backbone.weights);
+        backbone.precision = match (self.precision, backbone.precision) {
+            (Some(precision), _) => precision,
+            (None, Precision::Auto) => config.models.precision,
+            (None, set) => set,
+        };
+        settings
     }
 
     fn subjects(&self, folder: &Path) -> Result<Vec<Subject>> {
@@ -124,7 +158,7 @@ impl CheckCommand {
 }
 
 /// Everything about one model that can be said without loading it.
-fn findings(subject: &Subject, depth: usize) -> Findings {
+fn findings(subject: &Subject, settings: &E4SRecSettings, device: Device) -> Findings {
     let mut findings = Findings::default();
     if !subject.path.exists() {
         let remedy = match &subject.known {
@@ -142,7 +176,14 @@ fn findings(subject: &Subject, depth: usize) -> Findings {
     match Weights::open(&subject.path) {
         Err(error) => findings.bad("weights", error.to_string()),
         Ok(weights) if is_bert => bert(&weights, &mut findings),
-        Ok(weights) => decoder(&weights, depth, &mut findings),
+        Ok(weights) => {
+            let before = findings.faults;
+            decoder(&weights, &mut findings);
+            // What has no configuration or no tokenizer has said so, and has no size.
+            if findings.faults == before {
+                memory(subject, settings, device, &mut findings);
+            }
+        }
     }
     findings
 }
@@ -192,7 +233,7 @@ fn files(subject: &Subject, findings: &mut Findings) {
     }
 }
 
-fn decoder(weights: &Weights, depth: usize, findings: &mut Findings) {
+fn decoder(weights: &Weights, findings: &mut Findings) {
     match DecoderConfig::of(weights) {
         Err(error) => findings.bad("configuration", error.to_string()),
         Ok(config) => {
@@ -208,13 +249,32 @@ fn decoder(weights: &Weights, depth: usize, findings: &mut Findings) {
                     config.vocab_size
                 ),
             );
-            if depth > layers {
-                findings.bad("depth", format!("{depth} of a model of {layers} layers"));
-            }
             tensors(weights, &config.tensors(layers), findings);
         }
     }
     tokenizer(Tokenizer::of(weights).map(|_| ()), findings);
+}
+
+/// What it would take here, with these settings, and whether there is that much.
+fn memory(subject: &Subject, settings: &E4SRecSettings, device: Device, findings: &mut Findings) {
+    let footprint = match Footprint::of(&subject.path, settings, device) {
+        Ok(footprint) => footprint,
+        Err(error) => return findings.bad("memory", error.to_string()),
+    };
+    let needed = readable(footprint.total());
+    match available(device) {
+        None => findings.good("memory", format!("{needed} on {device:?}")),
+        Some(free) => {
+            let said = format!("{needed} of {} that are available", readable(free));
+            match footprint.check(Some(free)) {
+                Ok(()) => findings.good("memory", said),
+                Err(_) => findings.bad("memory", format!("too little: {said}")),
+            }
+        }
+    }
+    for line in footprint.to_string().lines() {
+        findings.good("", line);
+    }
 }
 
 fn bert(weights: &Weights, findings: &mut Findings) {
@@ -262,7 +322,7 @@ fn tokenizer(loaded: Result<(), segue_nn::NnError>, findings: &mut Findings) {
 mod tests {
     use std::collections::HashMap;
 
-    use segue_nn::tch::{Device, Kind, Tensor};
+    use segue_nn::tch::{Kind, Tensor};
 
     use super::*;
 
@@ -301,7 +361,13 @@ mod tests {
     }
 
     fn said(subject: &Subject, depth: usize) -> (usize, String) {
-        let findings = findings(subject, depth);
+        let mut settings = E4SRecSettings::default();
+        settings.backbone.depth = depth;
+        told(subject, &settings)
+    }
+
+    fn told(subject: &Subject, settings: &E4SRecSettings) -> (usize, String) {
+        let findings = findings(subject, settings, Device::Cpu);
         let lines = findings.lines.iter();
         let lines: Vec<String> = lines
             .map(|(what, found)| format!("{what}: {found}"))
@@ -327,7 +393,16 @@ mod tests {
     fn each_fault_is_named_and_all_of_them_are() {
         let folder = tempfile::tempdir().unwrap();
         let subject = model(folder.path());
-        assert!(said(&subject, 3).1.contains("3 of a model of 2 layers"));
+        assert!(
+            said(&subject, 3)
+                .1
+                .contains("depth 3 of a model of 2 layers")
+        );
+        let mut settings = E4SRecSettings::default();
+        settings.backbone.depth = 0;
+        settings.cached_listeners = 1 << 40;
+        let (faults, much) = told(&subject, &settings);
+        assert!(faults == 1 && much.contains("memory: too little"), "{much}");
         write(folder.path(), |name| !name.contains("layers.1."));
         std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
         let (faults, told) = said(&subject, 0);
@@ -360,6 +435,8 @@ mod tests {
         let command = |names: &[&str]| CheckCommand {
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             depth: None,
+            weights: None,
+            precision: None,
         };
         let subjects = command(&["llama-3-8b", "gpt-5"])
             .subjects(folder.path())
@@ -370,6 +447,19 @@ mod tests {
             "{told}"
         );
         assert!(said(&subjects[1], 0).1.contains("no such file"));
+        let flagged = CheckCommand {
+            depth: Some(7),
+            weights: Some(as_in_settings("packed4").unwrap()),
+            precision: Some(as_in_settings("bf16").unwrap()),
+            ..command(&[])
+        };
+        let backbone = flagged.settings(&Config::default()).backbone;
+        assert_eq!(
+            (backbone.depth, backbone.weights),
+            (7, WeightFormat::Packed4)
+        );
+        assert_eq!(backbone.precision, Precision::Bf16);
+        assert!(as_in_settings::<Precision>("f8").is_err());
         let nothing = command(&[])
             .subjects(folder.path())
             .err()
