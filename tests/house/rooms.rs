@@ -15,9 +15,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("engine/flow", &["engine/listen"]),
     ("engine/recall", &["engine/listen"]),
     ("engine/catalog", &["engine/listen", "engine/flow"]),
+    ("connectors/fetch", &["engine/flow"]),
     ("connectors/kafka", &["engine/listen", "engine/flow"]),
     ("connectors/log", &["engine/listen", "engine/flow"]),
-    ("replay", &["engine/listen", "engine/flow"]),
+    (
+        "replay",
+        &["engine/listen", "engine/flow", "connectors/fetch"],
+    ),
     (
         "engine/sessions",
         &["engine/listen", "engine/flow", "engine/catalog"],
@@ -63,6 +67,7 @@ const ALL: &[&str] = &[
     "engine/flow",
     "engine/recall",
     "engine/catalog",
+    "connectors/fetch",
     "connectors/kafka",
     "connectors/log",
     "replay",

@@ -10,7 +10,6 @@ use segue_nn::NnError;
 use segue_nn::decoder::{Decoder, DecoderOptions, Pass};
 use segue_nn::decoder_config::DecoderConfig;
 use segue_nn::lora::Mode;
-use segue_nn::packed::WeightFormat;
 use segue_nn::tokenizer::Tokenizer;
 use segue_nn::weights::Weights;
 use serde::{Deserialize, Serialize};
@@ -79,9 +78,9 @@ impl Foundation {
         let weights = Weights::open(path).map_err(NnError::from)?;
         let config = DecoderConfig::of(&weights)?;
         let options = DecoderOptions {
-            depth: Some(settings.depth),
+            depth: settings.layers(),
             kind: settings.precision.kind(device),
-            weights: WeightFormat::AsComputed,
+            weights: settings.weights,
             device,
         };
         let decoder = Decoder::load(&weights, &config, options)?;

@@ -3,9 +3,11 @@
 use segue_flow::Remedy;
 use segue_flow::checkpoint::EncodingError;
 use segue_nn::NnError;
+use segue_nn::memory::readable;
 use segue_recommend::recommender::RecommendError;
 use thiserror::Error;
 
+use crate::footprint::Footprint;
 use crate::history::HistoryError;
 
 /// A model that cannot be built, trained or asked.
@@ -34,6 +36,20 @@ pub enum ModelError {
          on a log first: `segue train`, or `recommend.train_plays` plays of the stream"
     )]
     Untaught,
+    /// The machine has no room for the language model and those that answer with it.
+    #[error(
+        "the language model and what answers with it need {}, and {} are available; a smaller \
+         models.e4srec.backbone.depth, backbone.weights = \"packed4\", fewer lora.projections or \
+         cached_listeners, or a smaller model take less\n{needed}",
+        readable(needed.total()),
+        readable(*available)
+    )]
+    NoRoom {
+        /// What they would take.
+        needed: Footprint,
+        /// Bytes that there are.
+        available: u64,
+    },
     /// Tracks, contents or logs that do not fit the model.
     #[error("{0}")]
     Data(String),
@@ -57,9 +73,11 @@ impl ModelError {
         let remedy = match &self {
             // Most often memory that another batch held: the next call may well succeed.
             Self::Torch(_) | Self::Nn(NnError::Torch(_)) => Remedy::Retry,
-            Self::Setting { .. } | Self::Nn(_) | Self::OtherModel(_) | Self::Untaught => {
-                Remedy::Configure
-            }
+            Self::Setting { .. }
+            | Self::Nn(_)
+            | Self::OtherModel(_)
+            | Self::Untaught
+            | Self::NoRoom { .. } => Remedy::Configure,
             Self::State(_) => Remedy::Restore,
             Self::Encoding(error) => error.remedy(),
             Self::History(_) => Remedy::Configure,

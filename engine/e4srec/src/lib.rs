@@ -3,6 +3,7 @@
 //! - [`settings`]: everything that can be tuned;
 //! - [`loss`]: the losses, as functions with tests;
 //! - [`item_encoders`]: SASRec, which gives items their vectors and is a recommender of its own;
+//! - [`Footprint`]: what all of it takes of memory, before it is loaded;
 //! - [`Foundation`], [`E4SRec`]: the language model that reads plays, [`E4SRec::fit`] to train it,
 //!   [`E4SRec::online`] for a copy that learns, [`E4SRec::frozen`] for one that does not, and
 //!   [`E4SRec::following`] for one that only counts and remembers.
@@ -16,6 +17,7 @@ mod adapter;
 mod backbone;
 mod chance;
 mod error;
+mod footprint;
 mod guard;
 mod head;
 mod hidden;
@@ -45,6 +47,7 @@ mod windows;
 pub use adapter::{Journal, Publication};
 pub use backbone::Foundation;
 pub use error::ModelError;
+pub use footprint::{ANSWERING, Footprint};
 pub use history::{AdapterHistory, HistoryError, LayerDifference};
 pub use model::E4SRec;
 pub use offline::FitReport;

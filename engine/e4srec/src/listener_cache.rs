@@ -75,6 +75,14 @@ struct Planned<'r> {
     places: Vec<usize>,
 }
 
+/// Tokens of one listener's slot: the instruction, two windows of plays, and an answer after each of
+/// one. `around` are the tokens before the plays and after each.
+pub(crate) fn capacity(around: (i64, i64), lookback: usize) -> i64 {
+    let (instruction, response) = around;
+    let window = i64::try_from(lookback + BLOCK).unwrap_or(i64::MAX);
+    instruction + window * (2 + response)
+}
+
 impl ListenerCache {
     /// For so many listeners; windows hold up to `lookback + 49` plays.
     pub fn new(
@@ -83,8 +91,8 @@ impl ListenerCache {
         listeners: usize,
         batch_tokens: usize,
     ) -> Result<Self, ModelError> {
-        let window = (lookback + BLOCK) as i64;
-        let capacity = backbone.instruction() + 2 * window + window * backbone.response();
+        let around = (backbone.instruction(), backbone.response());
+        let capacity = capacity(around, lookback);
         Ok(Self {
             slots: backbone.decoder.kv_slots(listeners + 1, capacity)?,
             instruction: None,

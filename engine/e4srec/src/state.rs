@@ -166,8 +166,8 @@ impl E4SRec {
         if **was != **now {
             return Err(ModelError::OtherModel(format!(
                 "the language model is {now} and was {was} when the checkpoint was taken: set \
-                 models.folder, models.precision and models.e4srec.backbone as they were, or begin \
-                 anew with --from earliest"
+                 models.folder, models.language_model, models.precision and models.e4srec.backbone as \
+                 they were, or begin anew with --from earliest"
             )));
         }
         let now = made(&self.settings);

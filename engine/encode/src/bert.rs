@@ -2,7 +2,10 @@
 //!
 //! Fields are named as the checkpoint names its tensors (`encoder.layer.3.attention.self.query`).
 
+use std::path::Path;
+
 use segue_nn::attention::attend;
+use segue_nn::inventory::Needed;
 use segue_nn::linear::{Bias, Linear};
 use segue_nn::lora::Mode;
 use segue_nn::norm::LayerNorm;
@@ -44,6 +47,61 @@ fn absolute() -> String {
 }
 
 impl BertConfig {
+    /// Reads the `config.json` of a folder.
+    pub fn of_folder(folder: &Path) -> Result<Self, EncodeError> {
+        let path = folder.join("config.json");
+        let wrong = |problem: String| EncodeError::File {
+            path: path.clone(),
+            problem,
+        };
+        let text = std::fs::read(&path).map_err(|error| wrong(error.to_string()))?;
+        let config: Self = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The tensors that a checkpoint of this shape has to hold, as it names them.
+    pub fn tensors(&self, weights: &Weights) -> Vec<Needed> {
+        let (hidden, wide, prefix) = (self.hidden_size, self.intermediate_size, prefix(weights));
+        let mut tensors = Vec::new();
+        let mut put = |name: String, shape: &[i64]| {
+            tensors.push((format!("{prefix}{name}"), shape.to_vec()));
+        };
+        let tables = [
+            ("word", self.vocab_size),
+            ("position", self.max_position_embeddings),
+            ("token_type", self.type_vocab_size),
+        ];
+        for (table, rows) in tables {
+            put(
+                format!("embeddings.{table}_embeddings.weight"),
+                &[rows, hidden],
+            );
+        }
+        let mut norms = vec!["embeddings".to_owned()];
+        for layer in 0..self.num_hidden_layers {
+            let at = |part: &str| format!("encoder.layer.{layer}.{part}");
+            let dense = [
+                ("attention.self.query", hidden, hidden),
+                ("attention.self.key", hidden, hidden),
+                ("attention.self.value", hidden, hidden),
+                ("attention.output.dense", hidden, hidden),
+                ("intermediate.dense", wide, hidden),
+                ("output.dense", hidden, wide),
+            ];
+            for (name, output, input) in dense {
+                put(at(&format!("{name}.weight")), &[output, input]);
+                put(at(&format!("{name}.bias")), &[output]);
+            }
+            norms.extend([at("attention.output"), at("output")]);
+        }
+        for norm in norms {
+            put(format!("{norm}.LayerNorm.weight"), &[hidden]);
+            put(format!("{norm}.LayerNorm.bias"), &[hidden]);
+        }
+        tensors
+    }
+
     /// Refuses what no BERT can be built from, and what this one does not do.
     pub fn validate(&self) -> Result<(), EncodeError> {
         let wrong = |what: String| Err(EncodeError::Model(NnError::Config(what)));
@@ -83,6 +141,14 @@ impl BertConfig {
     }
 }
 
+/// What stands before all names, in some checkpoints.
+fn prefix(weights: &Weights) -> &'static str {
+    match weights.contains("bert.embeddings.word_embeddings.weight") {
+        true => "bert.",
+        false => "",
+    }
+}
+
 /// A loaded BERT, without its pooler.
 #[derive(Debug)]
 pub struct Bert {
@@ -119,8 +185,7 @@ impl Bert {
         place: (Kind, Device),
     ) -> Result<Self, EncodeError> {
         config.validate()?;
-        let prefixed = weights.contains("bert.embeddings.word_embeddings.weight");
-        let prefix = if prefixed { "bert." } else { "" };
+        let prefix = prefix(weights);
         let layers = (0..config.num_hidden_layers)
             .map(|number| {
                 Layer::load(

@@ -48,10 +48,7 @@ impl TextEncoder {
             path: folder.join(name),
             problem,
         };
-        let text = std::fs::read(folder.join("config.json"))
-            .map_err(|e| wrong("config.json", e.to_string()))?;
-        let config: BertConfig =
-            serde_json::from_slice(&text).map_err(|e| wrong("config.json", e.to_string()))?;
+        let config = BertConfig::of_folder(folder)?;
         let mut tokenizer = Tokenizer::from_file(folder.join("tokenizer.json"))
             .map_err(|e| wrong("tokenizer.json", e.to_string()))?;
         let tokens_at_most =

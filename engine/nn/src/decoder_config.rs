@@ -247,49 +247,16 @@ impl DecoderConfig {
     pub fn random_weights(&self, rng: &mut ChaCha8Rng) -> Result<Weights, NnError> {
         self.validate()?;
         let mut tensors = HashMap::new();
-        let hidden = self.hidden_size;
-        let mut put = |name: String, shape: &[i64], fill: Fill| -> Result<(), NnError> {
+        for (name, shape) in self.tensors(self.num_hidden_layers) {
             let count = usize::try_from(shape.iter().product::<i64>()).unwrap_or(0);
-            let values: Vec<f32> = match fill {
-                Fill::Chance => (0..count).map(|_| 0.02 * normal(rng)).collect(),
-                Fill::Value(value) => vec![value; count],
+            let values: Vec<f32> = if name.ends_with("norm.weight") {
+                vec![1.0; count]
+            } else if name.ends_with(".bias") {
+                vec![0.0; count]
+            } else {
+                (0..count).map(|_| 0.02 * normal(rng)).collect()
             };
-            tensors.insert(name, Tensor::f_from_slice(&values)?.f_reshape(shape)?);
-            Ok(())
-        };
-        put(
-            "model.embed_tokens.weight".into(),
-            &[self.vocab_size, hidden],
-            Fill::Chance,
-        )?;
-        put("model.norm.weight".into(), &[hidden], Fill::Value(1.0))?;
-        if !self.tie_word_embeddings {
-            put(
-                "lm_head.weight".into(),
-                &[self.vocab_size, hidden],
-                Fill::Chance,
-            )?;
-        }
-        for layer in 0..self.num_hidden_layers {
-            let at = |part: &str| format!("model.layers.{layer}.{part}");
-            put(at("input_layernorm.weight"), &[hidden], Fill::Value(1.0))?;
-            put(
-                at("post_attention_layernorm.weight"),
-                &[hidden],
-                Fill::Value(1.0),
-            )?;
-            for projection in Projection::ALL {
-                let ((output, input), bias) = self.dense(projection);
-                let name = projection.name();
-                put(
-                    at(&format!("{name}.weight")),
-                    &[output, input],
-                    Fill::Chance,
-                )?;
-                if bias {
-                    put(at(&format!("{name}.bias")), &[output], Fill::Value(0.0))?;
-                }
-            }
+            tensors.insert(name, Tensor::f_from_slice(&values)?.f_reshape(&shape[..])?);
         }
         Ok(Weights::from_memory("random", tensors))
     }
@@ -313,9 +280,4 @@ fn with_plain_rope(mut config: Value) -> Value {
         }
     }
     config
-}
-
-enum Fill {
-    Chance,
-    Value(f32),
 }

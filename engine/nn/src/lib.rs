@@ -8,6 +8,7 @@
 //! - [`kv_slots`]: the caches of many conversations, apart from the layers that fill them;
 //! - [`decoder_config`], [`decoder`]: one decoder for the LLaMA and Qwen2 families;
 //! - [`peft`]: its adapters as files;
+//! - [`inventory`]: which tensors a checkpoint has to hold, and whether it does;
 //! - [`memory`]: what it will take, before it is loaded;
 //! - [`tokenizer`]: text to token ids, from a `tokenizer.json` or out of a GGUF file.
 //!
@@ -24,6 +25,7 @@ pub mod decoder;
 pub mod decoder_config;
 pub mod device;
 mod error;
+pub mod inventory;
 pub mod kv_slots;
 pub mod linear;
 pub mod lora;

@@ -2,6 +2,7 @@
 
 mod decoder;
 mod gguf;
+mod inventory;
 mod lora;
 mod memory;
 mod packed;

@@ -165,6 +165,15 @@ impl Weights {
         }
     }
 
+    /// The shape of a tensor, outermost dimension first, without reading its values.
+    pub fn shape(&self, name: &str) -> Option<Vec<i64>> {
+        match &self.source {
+            Source::Safetensors(shards) => shards.shape(name),
+            Source::Gguf(gguf) => gguf.shape(name).map(<[i64]>::to_vec),
+            Source::Memory(tensors) => tensors.get(name).map(Tensor::size),
+        }
+    }
+
     /// A tensor, dequantised to `f32`, on the CPU, owning its values.
     pub fn get(&self, name: &str) -> Result<Tensor, WeightsError> {
         let found = match &self.source {

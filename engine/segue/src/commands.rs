@@ -8,6 +8,8 @@ pub mod config;
 pub mod demo;
 #[cfg(feature = "torch")]
 pub mod device;
+#[cfg(feature = "torch")]
+pub mod models;
 pub mod rekey;
 pub mod replay;
 pub mod run;
@@ -57,6 +59,9 @@ enum Command {
     /// List, compare or go back to what the language model has learnt from the stream.
     #[cfg(feature = "torch")]
     Adapters(adapters::Adapters),
+    /// List, fetch or check pretrained models.
+    #[cfg(feature = "torch")]
+    Models(models::ModelsCommand),
     /// Show or check the configuration.
     Config(config::ConfigCommand),
     /// Say which device the models will use, and why.
@@ -81,6 +86,7 @@ impl Cli {
             Command::Checkpoint(command) => command.run(&config),
             #[cfg(feature = "torch")]
             Command::Adapters(command) => command.run(&config),
+            Command::Models(command) => command.run(&config),
             Command::Config(command) => command.run(&config),
             #[cfg(feature = "torch")]
             Command::Device(command) => command.run(&config),

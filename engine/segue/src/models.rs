@@ -8,12 +8,15 @@ use anyhow::{Context, Result};
 use segue_catalog::encoder::Encoder;
 use segue_e4srec::item_encoders::sasrec::SasRec;
 use segue_e4srec::settings::{E4SRecSettings, SasRecSettings};
-use segue_e4srec::{AdapterHistory, E4SRec, Foundation, Journal, ModelError, Publication};
+use segue_e4srec::{
+    AdapterHistory, E4SRec, Footprint, Foundation, Journal, ModelError, Publication,
+};
 use segue_encode::text::TextEncoder;
 use segue_flow::Remedy;
 use segue_flow::clock::WallClock;
 use segue_listen::TrackKey;
 use segue_nn::device::{self, DeviceChoice, DevicePreference, Precision};
+use segue_nn::memory;
 use segue_recall::GraphWriter;
 use segue_recommend::centroid::CentroidRecall;
 use segue_recommend::popularity::PersonalMostPop;
@@ -26,6 +29,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::report::data::{Adapter, Curve, Headline, Phase};
 use crate::watch;
+
+pub mod place;
 
 /// `[models]`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -41,6 +46,9 @@ pub struct ModelSettings {
     pub precision: Precision,
     /// The folder of pretrained weights; empty: $SEGUE_MODELS, else `.models`.
     pub folder: PathBuf,
+    /// The language model: the name of a folder in `folder`, as `segue models pull NAME` makes it, or
+    /// the path of a folder or file elsewhere.
+    pub language_model: String,
     /// Tracks that are encoded at once.
     pub encoder_batch: usize,
     /// The folder where the adapters are kept that the language model publishes while it learns; empty:
@@ -61,6 +69,7 @@ impl Default for ModelSettings {
             threads: 0,
             precision: Precision::Auto,
             folder: PathBuf::new(),
+            language_model: "smollm2-135m".to_owned(),
             encoder_batch: 128,
             adapters: "out/adapters".into(),
             adapters_kept: 32,
@@ -157,16 +166,13 @@ impl Models {
         let choice = device::choose(config.models.device);
         let threads = (config.models.threads > 0).then_some(config.models.threads);
         let threads = device::limit_threads(threads);
-        let folder = match config.models.folder.as_os_str().is_empty() {
-            false => config.models.folder.clone(),
-            true => {
-                std::env::var_os("SEGUE_MODELS").map_or_else(|| ".models".into(), PathBuf::from)
-            }
-        };
+        let folder = place::folder(&config.models);
         if !folder.is_dir() {
             anyhow::bail!(
-                "{}: no pretrained weights there; run `make setup`",
-                folder.display()
+                "{}: no pretrained weights there; run `make setup`, or `segue models pull minilm` and \
+                 `segue models pull {}`",
+                folder.display(),
+                config.models.language_model
             );
         }
         Ok(Self {
@@ -188,7 +194,9 @@ impl Models {
     pub fn encoder(&self, config: &Config) -> Result<(Box<dyn Encoder>, usize)> {
         let folder = self.folder.join("minilm");
         let encoder = TextEncoder::load(&folder, self.choice.device, config.models.precision)
-            .context("the text encoder cannot be loaded; run `make setup`")?;
+            .context(
+                "the text encoder cannot be loaded; run `make setup`, or `segue models pull minilm`",
+            )?;
         Ok((Box::new(encoder), config.models.encoder_batch))
     }
 
@@ -219,9 +227,21 @@ impl Models {
         e4srec.keep_caches |= config.recommend.exact;
         e4srec.check()?;
         // Before hours of a stream go by: are the weights there, and whole?
-        let folder = self.folder.join("smollm2-135m");
-        let foundation = Foundation::load(&folder, &e4srec.backbone, self.choice.device)
-            .context("the language model cannot be loaded; run `make setup`")?;
+        let name = &config.models.language_model;
+        let path = place::language_model(name, &self.folder)?;
+        let device = self.choice.device;
+        let load = || {
+            let footprint = Footprint::of(&path, &e4srec, device)?;
+            tracing::info!("the language model {name} is going to take\n{footprint}");
+            footprint.check(memory::available(device))?;
+            Foundation::load(&path, &e4srec.backbone, device)
+        };
+        let foundation = load().with_context(|| {
+            format!(
+                "models.language_model = \"{name}\" cannot be loaded; `segue models check {name}` says \
+                 what is wrong with it"
+            )
+        })?;
         let recall = config.recall.clone();
         let adapters = &config.models.adapters;
         let history = (!adapters.as_os_str().is_empty())

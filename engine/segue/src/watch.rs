@@ -43,10 +43,20 @@ pub struct RunWatcher {
 
 /// A bar over `total` of something, with rate and time left; hidden where nobody looks (no terminal).
 pub fn bar(total: u64, what: &'static str) -> ProgressBar {
-    let bar = ProgressBar::new(total);
-    let template = "{prefix:>12} [{elapsed_precise}] {bar:32} {human_pos}/{human_len} \
-                    {per_sec} left {eta} {msg}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
+    let figures = "{human_pos}/{human_len} {per_sec}";
+    styled(ProgressBar::new(total), figures, what)
+}
+
+/// A bar over bytes, how many is told later; hidden where nobody looks.
+pub fn byte_bar(what: &'static str) -> ProgressBar {
+    let figures = "{bytes}/{total_bytes} {bytes_per_sec}";
+    styled(ProgressBar::new(0), figures, what)
+}
+
+fn styled(bar: ProgressBar, figures: &str, what: &'static str) -> ProgressBar {
+    let template =
+        format!("{{prefix:>12}} [{{elapsed_precise}}] {{bar:32}} {figures} left {{eta}} {{msg}}");
+    if let Ok(style) = ProgressStyle::with_template(&template) {
         bar.set_style(style);
     }
     bar.set_prefix(what);

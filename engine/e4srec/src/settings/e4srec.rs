@@ -5,6 +5,7 @@
 use segue_nn::decoder::Projection;
 use segue_nn::device::Precision;
 use segue_nn::lora::{LoraConfig, LoraInit};
+use segue_nn::packed::WeightFormat;
 use serde::{Deserialize, Serialize};
 
 use super::{rate, share};
@@ -57,11 +58,14 @@ pub enum Completion {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BackboneSettings {
-    /// Layers that are used; a cut backbone keeps most of its accuracy here (SLMRec, 2024).
+    /// Layers that are used; a cut backbone keeps most of its accuracy here (SLMRec, 2024). 0: all.
     pub depth: usize,
     /// What the frozen weights are multiplied in; what learns is `f32` in any case. In Segue's own
     /// configuration `auto` follows `models.precision`.
     pub precision: Precision,
+    /// How the weights of the layers' projections are kept: `as_computed`, or `packed4`, which takes a
+    /// third of `bf16` and unpacks them for each product.
+    pub weights: WeightFormat,
     /// The text before the plays; computed once per adapter.
     pub instruction: String,
     /// The text after the plays, `### Response:` in E4SRec. Each question pays for its tokens, in
@@ -183,11 +187,19 @@ impl Default for E4SRecSettings {
     }
 }
 
+impl BackboneSettings {
+    /// Layers that are used; `None`: all.
+    pub fn layers(&self) -> Option<usize> {
+        (self.depth > 0).then_some(self.depth)
+    }
+}
+
 impl Default for BackboneSettings {
     fn default() -> Self {
         Self {
             depth: 4,
             precision: Precision::Auto,
+            weights: WeightFormat::AsComputed,
             instruction: "### Instruction:\nGiven the listening history, predict the next track.\n\n### Input:\n".into(),
             response: String::new(),
         }
@@ -295,7 +307,7 @@ impl E4SRecSettings {
         }
         count("e4srec.cached_listeners", self.cached_listeners, 1)?;
         count("e4srec.batch_tokens", self.batch_tokens, 1)?;
-        count("e4srec.backbone.depth", self.backbone.depth, 1)?;
+        count("e4srec.backbone.depth", self.backbone.depth, 0)?;
         if self.tower.dimensions < 2
             || self.tower.dimensions % 2 != 0
             || self.tower.dimensions > 1 << 14

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
-use safetensors::tensor::Metadata;
+use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use tch::{Kind, Tensor};
@@ -89,6 +89,12 @@ impl Shards {
         self.homes.contains_key(name)
     }
 
+    /// The shape of a tensor, if the checkpoint has it.
+    pub(super) fn shape(&self, name: &str) -> Option<Vec<i64>> {
+        let shard = self.homes.get(name).and_then(|&home| self.shards.get(home));
+        shard?.metadata.info(name).map(shape)
+    }
+
     /// The tensor as `f32`, if the checkpoint has it.
     pub(super) fn get(&self, name: &str) -> Result<Option<Tensor>, WeightsError> {
         match self.homes.get(name).and_then(|&home| self.shards.get(home)) {
@@ -141,11 +147,7 @@ impl Shard {
             .bytes
             .get(self.data_start.saturating_add(from)..self.data_start.saturating_add(to))
             .ok_or_else(|| damaged(&self.path, format!("tensor `{name}` lies beyond its end")))?;
-        let shape: Vec<i64> = info
-            .shape
-            .iter()
-            .map(|&d| i64::try_from(d).unwrap_or(i64::MAX))
-            .collect();
+        let shape = shape(info);
         // This copies, so the mapping's alignment and lifetime do not matter.
         Tensor::f_from_data_size(data, &shape, kind)
             .and_then(|tensor| tensor.f_to_kind(Kind::Float))
@@ -155,6 +157,13 @@ impl Shard {
                 error,
             })
     }
+}
+
+fn shape(info: &TensorInfo) -> Vec<i64> {
+    let sizes = info.shape.iter();
+    sizes
+        .map(|&size| i64::try_from(size).unwrap_or(i64::MAX))
+        .collect()
 }
 
 fn damaged(path: &Path, problem: String) -> WeightsError {

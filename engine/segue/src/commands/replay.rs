@@ -8,10 +8,11 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use segue_fetch::{Client, Consent, DownloadProgress};
 use segue_flow::Sink;
 use segue_listen::wire::Format;
 use segue_log::Log;
-use segue_replay::download::{self, Consent, Dataset};
+use segue_replay::download::{self, Dataset};
 use segue_replay::file_sink::FileSink;
 use segue_replay::{
     Bar, DeliverySettings, Inputs, Pace, ReadSettings, Replay, ReplayReport, ReplaySettings,
@@ -166,16 +167,15 @@ impl ReplayCommand {
 
     fn fetch(&self, dataset: &Dataset, stop: &AtomicBool) -> Result<()> {
         println!("{}", dataset.notice);
-        let consent = if self.accept_licence {
-            Consent::Given
-        } else {
-            Consent::Missing
-        };
-        let bar = watch::bar(0, "download");
-        let file = download::download(dataset, &self.folder, consent, stop, &mut |progress| {
+        let client = Client::from_environment()?;
+        let consent = Consent::given(self.accept_licence);
+        let bar = watch::byte_bar("download");
+        let mut show = |progress: DownloadProgress| {
             bar.set_length(progress.total.unwrap_or(progress.bytes));
             bar.set_position(progress.bytes);
-        })?;
+        };
+        let folder = &self.folder;
+        let file = download::download(&client, dataset, folder, consent, stop, &mut show)?;
         bar.finish();
         println!("{}", file.display());
         Ok(())

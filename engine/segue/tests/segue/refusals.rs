@@ -33,7 +33,13 @@ fn write(folder: &Path, name: &str, content: &[u8]) -> String {
 
 #[test]
 fn help_teaches_and_config_shows_every_key() {
-    for arguments in [&["--help"][..], &["demo", "--help"], &["replay", "--help"]] {
+    for arguments in [
+        &["--help"][..],
+        &["demo", "--help"],
+        &["replay", "--help"],
+        &["models", "pull", "--help"],
+        &["models", "check", "--help"],
+    ] {
         let output = segue(arguments).output().unwrap();
         assert!(output.status.success());
         assert!(said(&output).len() > 400);
@@ -127,4 +133,22 @@ fn models_that_are_not_there_or_not_whole() {
     }
     std::fs::write(torn.join("minilm/model.safetensors"), [0xff; 64]).unwrap();
     refused(demo(&torn), &["model.safetensors"]);
+
+    let mut command = demo(Path::new(&whole));
+    command.env("SEGUE__MODELS__LANGUAGE_MODEL", "llama-3-8b");
+    refused(
+        command,
+        &[
+            "models.language_model",
+            "smollm2-135m",
+            "segue models pull llama-3-8b",
+        ],
+    );
+    // Nothing is asked of anybody before the licence was accepted.
+    let mut command = segue(&["models", "pull", "llama-3-8b"]);
+    command.env("SEGUE_MODELS", folder.path().join("none"));
+    refused(command, &["Community License", "--accept-licence"]);
+    let mut command = segue(&["models", "check", "minilm", "llama-3-8b"]);
+    command.env("SEGUE_MODELS", &torn);
+    refused(command, &["2 of 2 models cannot be used"]);
 }
