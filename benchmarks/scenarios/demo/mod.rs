@@ -9,7 +9,7 @@ use segue_benchmarks::timing::timed;
 use serde_json::Value;
 
 use crate::Ask;
-use crate::binary::binary;
+use crate::binary::{binary, checkout};
 
 pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
     let segue = binary()?;
@@ -56,11 +56,6 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
             of("/machine/device")
         ),
     })
-}
-
-fn checkout() -> &'static Path {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here)
 }
 
 /// The report of the one run in `folder`, which keeps a folder per run.

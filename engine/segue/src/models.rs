@@ -453,3 +453,25 @@ fn failed(recommender: &'static str, error: &ModelError) -> RecommendError {
         remedy: Remedy::Configure,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chosen_item_encoder_takes_part_under_its_name() {
+        for (choice, name) in [
+            (ItemEncoderChoice::SasRec, "sasrec"),
+            (ItemEncoderChoice::Bert4Rec, "bert4rec"),
+            (ItemEncoderChoice::Gru4Rec, "gru4rec"),
+        ] {
+            let written = serde_json::to_value(choice).unwrap();
+            assert_eq!(written, name);
+            let mut config = Config::default();
+            config.models.item_encoder = choice;
+            let compared = comparisons(&config);
+            assert!(compared.contains(&(ONLINE.to_owned(), name.to_owned())));
+            assert_eq!(compared.len(), 5);
+        }
+    }
+}
