@@ -6,8 +6,10 @@
 PYTHON = $(or $(shell command -v python3),$(error python3 is missing: sudo apt-get install -y python3 python3-pip))
 SETUP = $(PYTHON) config/setup/setup.py
 SCENARIOS := cargo run --quiet --release -p segue-benchmarks --bin scenarios --
-# Some scenarios run the binary as a user does: it has to lie beside theirs.
+# Some scenarios run the binary as a user does, or what trains models alone: it has to lie beside
+# theirs.
 BUILD_SEGUE := cargo build --quiet --release -p segue
+BUILD_TRAINER := cargo build --quiet --release -p segue-e4srec --example leave_one_out
 DATA ?=
 SECONDS ?= 60
 WITH_DATA = $(if $(strip $(DATA)),--data $(DATA))
@@ -65,6 +67,7 @@ scenarios: ## the end-to-end measurements, a line of help each
 
 scenario: setup ## one measurement: make scenario NAME=stream-core [DATA=...]; its last line is one JSON object
 	@$(BUILD_SEGUE)
+	@$(BUILD_TRAINER)
 	@$(SCENARIOS) run $(NAME) $(WITH_DATA)
 
 bench-gpu: setup ## the scenarios of the models on a GPU; the device's name is in their results
@@ -74,5 +77,6 @@ bench-gpu: setup ## the scenarios of the models on a GPU; the device's name is i
 
 bench: setup ## every measurement and every micro-benchmark
 	@$(BUILD_SEGUE)
+	@$(BUILD_TRAINER)
 	$(SCENARIOS) run --all $(WITH_DATA)
 	cargo bench -p segue-benchmarks

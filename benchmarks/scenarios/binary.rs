@@ -1,18 +1,23 @@
-//! The binary that a user runs, for the scenarios that run it as one.
+//! What was built beside this program, for the scenarios that run it as a process of its own.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 
-/// Its path: `SEGUE_BIN`, else the one that was built beside this program.
+/// The binary that a user runs: `SEGUE_BIN`, else the one that was built beside this program.
 pub fn binary() -> anyhow::Result<PathBuf> {
-    let path = match std::env::var_os("SEGUE_BIN") {
+    built("SEGUE_BIN", "segue", "cargo build --release -p segue")
+}
+
+/// What `variable` names, else what lies at `place` beside this program and `build` makes.
+pub fn built(variable: &str, place: &str, build: &str) -> anyhow::Result<PathBuf> {
+    let path = match std::env::var_os(variable) {
         Some(path) => PathBuf::from(path),
-        None => std::env::current_exe()?.with_file_name("segue"),
+        None => std::env::current_exe()?.with_file_name(place),
     };
     ensure!(
         path.is_file(),
-        "no binary {}: build it (cargo build --release -p segue) or name it in SEGUE_BIN",
+        "no binary {}: build it ({build}) or name it in {variable}",
         path.display()
     );
     Ok(path.canonicalize()?)

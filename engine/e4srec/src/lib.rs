@@ -2,7 +2,8 @@
 //!
 //! - [`settings`]: everything that can be tuned;
 //! - [`loss`]: the losses, as functions with tests;
-//! - [`item_encoders`]: SASRec, which gives items their vectors and is a recommender of its own;
+//! - [`item_encoders`]: SASRec, BERT4Rec and GRU4Rec, which give items their vectors and are
+//!   recommenders of their own;
 //! - [`Footprint`]: what all of it takes of memory, before it is loaded;
 //! - [`Foundation`], [`E4SRec`]: the language model that reads plays, [`E4SRec::fit`] to train it,
 //!   [`E4SRec::online`] for a copy that learns, [`E4SRec::frozen`] for one that does not, and

@@ -67,7 +67,7 @@ struct Window {
 impl E4SRec {
     /// Trains on a log. `admitted` has the key, and where it is known the content, of each track
     /// in it; `encoded` the item encoder's vectors
-    /// ([`crate::item_encoders::sasrec::SasRec::item_vectors`]). The model comes frozen and with
+    /// ([`crate::item_encoders::ItemEncoder::item_vectors`]). The model comes frozen and with
     /// an empty catalogue; [`E4SRec::online`] makes one that learns.
     ///
     /// # Errors

@@ -1,13 +1,13 @@
 //! Everything that can be tuned, with what it is good for and what it costs.
 
 mod e4srec;
-mod sasrec;
+mod item_encoders;
 
 pub use self::e4srec::{
     BackboneSettings, Completion, E4SRecSettings, LoraSettings, OfflineSettings, OnlineSettings,
     TowerSettings,
 };
-pub use self::sasrec::SasRecSettings;
+pub use self::item_encoders::{Bert4RecSettings, Gru4RecSettings, SasRecSettings};
 use crate::error::ModelError;
 
 /// In `[0, below)`.

@@ -58,7 +58,7 @@ fn taught(config: &Config, counting: Pipeline) -> Result<Pipeline> {
         stage: segue_recommend::stage::StageSettings {
             train_plays: config.recommend.train_plays,
             unmeasured: models::unmeasured(),
-            compare: models::comparisons(),
+            compare: models::comparisons(config),
             ..counting.stage
         },
         recommenders: Vec::new(),

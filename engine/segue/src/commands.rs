@@ -86,6 +86,7 @@ impl Cli {
             Command::Checkpoint(command) => command.run(&config),
             #[cfg(feature = "torch")]
             Command::Adapters(command) => command.run(&config),
+            #[cfg(feature = "torch")]
             Command::Models(command) => command.run(&config),
             Command::Config(command) => command.run(&config),
             #[cfg(feature = "torch")]

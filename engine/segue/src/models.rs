@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use segue_catalog::encoder::Encoder;
-use segue_e4srec::item_encoders::sasrec::SasRec;
-use segue_e4srec::settings::{E4SRecSettings, SasRecSettings};
+use segue_e4srec::item_encoders::{ItemEncoder, ItemEncoderSettings};
+use segue_e4srec::settings::{Bert4RecSettings, E4SRecSettings, Gru4RecSettings, SasRecSettings};
 use segue_e4srec::{
     AdapterHistory, E4SRec, Footprint, Foundation, Journal, ModelError, Publication,
 };
@@ -42,7 +42,7 @@ pub struct ModelSettings {
     pub threads: usize,
     /// What pretrained weights are multiplied in: `auto` (bf16 where the device does it natively),
     /// `f32`, `bf16`. The language model's own setting, where it is not `auto`, goes over it. What
-    /// is trained here, SASRec among it, is `f32` in any case.
+    /// is trained here, the item encoder among it, is `f32` in any case.
     pub precision: Precision,
     /// The folder of pretrained weights; empty: $SEGUE_MODELS, else `.models`.
     pub folder: PathBuf,
@@ -56,8 +56,15 @@ pub struct ModelSettings {
     pub adapters: PathBuf,
     /// How many of them, the newest.
     pub adapters_kept: usize,
-    /// The item encoder.
+    /// Which item encoder is trained: it gives the language model its vectors, and answers where
+    /// that one cannot.
+    pub item_encoder: ItemEncoderChoice,
+    /// The item encoder, where it is `sasrec`.
     pub sasrec: SasRecSettings,
+    /// The item encoder, where it is `bert4rec`.
+    pub bert4rec: Bert4RecSettings,
+    /// The item encoder, where it is `gru4rec`.
+    pub gru4rec: Gru4RecSettings,
     /// The language model over its items.
     pub e4srec: E4SRecSettings,
 }
@@ -73,10 +80,46 @@ impl Default for ModelSettings {
             encoder_batch: 128,
             adapters: "out/adapters".into(),
             adapters_kept: 32,
+            item_encoder: ItemEncoderChoice::default(),
             sasrec: SasRecSettings::default(),
+            bert4rec: Bert4RecSettings::default(),
+            gru4rec: Gru4RecSettings::default(),
             e4srec: E4SRecSettings::default(),
         }
     }
+}
+
+impl ModelSettings {
+    /// The item encoder that was chosen, as the root seed has it.
+    fn item_encoder(&self, seed: u64) -> ItemEncoderSettings {
+        match self.item_encoder {
+            ItemEncoderChoice::SasRec => ItemEncoderSettings::SasRec(SasRecSettings {
+                seed,
+                ..self.sasrec.clone()
+            }),
+            ItemEncoderChoice::Bert4Rec => ItemEncoderSettings::Bert4Rec(Bert4RecSettings {
+                seed,
+                ..self.bert4rec.clone()
+            }),
+            ItemEncoderChoice::Gru4Rec => ItemEncoderSettings::Gru4Rec(Gru4RecSettings {
+                seed,
+                ..self.gru4rec.clone()
+            }),
+        }
+    }
+}
+
+/// Which item encoder.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ItemEncoderChoice {
+    /// Self-attention to what came before.
+    #[default]
+    SasRec,
+    /// Self-attention to all around a hidden play.
+    Bert4Rec,
+    /// Gated recurrent units.
+    Gru4Rec,
 }
 
 /// What the training leaves for the report.
@@ -210,9 +253,8 @@ impl Models {
         clock: Arc<dyn WallClock>,
         taught: Arc<Mutex<Taught>>,
     ) -> Result<Box<dyn Curriculum>> {
-        let mut sasrec = config.models.sasrec.clone();
-        sasrec.seed = config.seed;
-        sasrec.check()?;
+        let item_encoder = config.models.item_encoder(config.seed);
+        item_encoder.check()?;
         if let Ok(mut taught) = taught.lock() {
             taught.device = format!("{:?}", self.choice.device);
             taught.reason = self.choice.reason.clone();
@@ -248,7 +290,7 @@ impl Models {
             .then(|| AdapterHistory::new(adapters, config.models.adapters_kept));
         Ok(Box::new(Lessons {
             models: self,
-            sasrec,
+            item_encoder,
             e4srec,
             foundation,
             recall,
@@ -269,11 +311,11 @@ pub fn unmeasured() -> Vec<String> {
 }
 
 /// Pairs whose difference is reported.
-pub fn comparisons() -> Vec<(String, String)> {
+pub fn comparisons(config: &Config) -> Vec<(String, String)> {
     [
         (ONLINE, "e4srec-frozen"),
         (ONLINE, "e4srec-state"),
-        (ONLINE, "sasrec"),
+        (ONLINE, config.models.item_encoder(config.seed).name()),
         (ONLINE, "personal-most-pop"),
         (ONLINE, "sequential-rules"),
     ]
@@ -291,7 +333,7 @@ pub fn headline() -> Option<Headline> {
 
 struct Lessons {
     models: Models,
-    sasrec: SasRecSettings,
+    item_encoder: ItemEncoderSettings,
     e4srec: E4SRecSettings,
     foundation: Foundation,
     recall: segue_recall::Settings,
@@ -360,18 +402,19 @@ impl Curriculum for Lessons {
         let tracks = content.all();
         let keys: Vec<TrackKey> = tracks.iter().map(|track| track.key).collect();
         let device = self.models.choice.device;
-        let sasrec = self.lesson("sasrec", |bar| {
-            let (model, report) = SasRec::fit(log, &keys, &self.sasrec, device, bar)
-                .map_err(|error| failed("sasrec", &error))?;
+        let name = self.item_encoder.name();
+        let item_encoder = self.lesson(name, |bar| {
+            let fit = self.item_encoder.fit(log, &keys, device, bar);
+            let (model, report) = fit.map_err(|error| failed(name, &error))?;
             let examples = (log.plays.len() * report.epochs) as u64;
-            self.curve("sasrec", "training loss", report.training);
-            self.curve("sasrec", "validation loss", report.validation);
+            self.curve(name, "training loss", report.training);
+            self.curve(name, "validation loss", report.validation);
             Ok((model, examples))
         })?;
         let e4srec = self.lesson("e4srec", |bar| {
-            let vectors = sasrec
+            let vectors = item_encoder
                 .item_vectors()
-                .map_err(|error| failed("sasrec", &error))?;
+                .map_err(|error| failed(name, &error))?;
             let fit = E4SRec::fit(&self.foundation, log, &tracks, &vectors, &self.e4srec, bar);
             let (model, report) = fit.map_err(|error| failed("e4srec", &error))?;
             let losses = (1..).zip(report.losses).collect();
@@ -383,7 +426,7 @@ impl Curriculum for Lessons {
         favourites.train(log);
         let mut rules = SequentialRules::default();
         rules.train(log);
-        self.ladder(&e4srec, sasrec, (rules, favourites), content)
+        self.ladder(&e4srec, item_encoder, (rules, favourites), content)
     }
 
     fn untaught(
@@ -392,10 +435,12 @@ impl Curriculum for Lessons {
     ) -> Result<Vec<Box<dyn Recommender>>, RecommendError> {
         let e4srec = E4SRec::untaught(&self.foundation, &self.e4srec)
             .map_err(|error| failed("e4srec", &error))?;
-        let sasrec = SasRec::untaught(&self.sasrec, self.models.choice.device)
-            .map_err(|error| failed("sasrec", &error))?;
+        let item_encoder = self
+            .item_encoder
+            .untaught(self.models.choice.device)
+            .map_err(|error| failed(self.item_encoder.name(), &error))?;
         let counts = (SequentialRules::default(), PersonalMostPop::new());
-        self.ladder(&e4srec, sasrec, counts, content)
+        self.ladder(&e4srec, item_encoder, counts, content)
     }
 }
 
@@ -404,7 +449,7 @@ impl Lessons {
     fn ladder(
         &self,
         e4srec: &E4SRec,
-        sasrec: SasRec,
+        item_encoder: Box<dyn ItemEncoder>,
         (rules, favourites): (SequentialRules, PersonalMostPop),
         content: &Content,
     ) -> Result<Vec<Box<dyn Recommender>>, RecommendError> {
@@ -421,7 +466,7 @@ impl Lessons {
             Box::new(online),
             Box::new(state),
             Box::new(frozen),
-            Box::new(sasrec),
+            item_encoder,
             Box::new(rules),
         ];
         if content.dimensions() > 0 {
@@ -448,5 +493,27 @@ fn failed(recommender: &'static str, error: &ModelError) -> RecommendError {
         recommender,
         detail,
         remedy: Remedy::Configure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chosen_item_encoder_takes_part_under_its_name() {
+        for (choice, name) in [
+            (ItemEncoderChoice::SasRec, "sasrec"),
+            (ItemEncoderChoice::Bert4Rec, "bert4rec"),
+            (ItemEncoderChoice::Gru4Rec, "gru4rec"),
+        ] {
+            let written = serde_json::to_value(choice).unwrap();
+            assert_eq!(written, name);
+            let mut config = Config::default();
+            config.models.item_encoder = choice;
+            let compared = comparisons(&config);
+            assert!(compared.contains(&(ONLINE.to_owned(), name.to_owned())));
+            assert_eq!(compared.len(), 5);
+        }
     }
 }

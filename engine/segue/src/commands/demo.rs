@@ -170,7 +170,7 @@ fn run(
             exact: true,
             train_plays: train_plays.max(1),
             unmeasured: models::unmeasured(),
-            compare: models::comparisons(),
+            compare: models::comparisons(config),
             ..config.stage()
         },
         queues: config.queues,

@@ -16,7 +16,8 @@ fn a_report_with_every_part_and_every_figure_labelled() {
         ])
         .env("SEGUE_LOG", "warn")
         // Small models on a small log: the wiring is what is tested here.
-        .env("SEGUE__MODELS__SASREC__EPOCHS", "1")
+        .env("SEGUE__MODELS__ITEM_ENCODER", "gru4rec")
+        .env("SEGUE__MODELS__GRU4REC__EPOCHS", "1")
         .env("SEGUE__MODELS__E4SREC__BACKBONE__DEPTH", "1")
         .output()
         .unwrap();
@@ -44,7 +45,7 @@ fn a_report_with_every_part_and_every_figure_labelled() {
     for name in [
         "e4srec-online",
         "e4srec-frozen",
-        "sasrec",
+        "gru4rec",
         "sequential-rules",
         "personal-most-pop",
     ] {
@@ -53,6 +54,10 @@ fn a_report_with_every_part_and_every_figure_labelled() {
     for recommender in report["prequential"]["recommenders"].as_array().unwrap() {
         assert_eq!(recommender["overall"]["events"], 1_500);
     }
+    // Only the item encoder that was chosen was trained, and it is compared with.
+    assert!(!names.contains(&"sasrec"), "{names:?}");
+    let differences = report["prequential"]["differences"].as_array().unwrap();
+    assert!(differences.iter().any(|pair| pair["minus"] == "gru4rec"));
     let page = std::fs::read_to_string(run.join("report.html")).unwrap();
     assert!(page.contains("<svg") && page.to_lowercase().contains("simulated"));
     assert_log_holds_predictions(&run.join("log"));
