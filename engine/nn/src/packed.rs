@@ -4,7 +4,8 @@
 //! A weight is unpacked anew for each product, by plain tensor operations on whatever device it
 //! lives on, and forgotten after it. Only the projections of the layers are kept like this:
 //! embeddings are looked up by row, and norms and biases are small. While gradients are recorded,
-//! what was unpacked stays until the backward pass is through.
+//! what was unpacked stays until the backward pass is through. On a CPU unpacking takes several
+//! times as long as a short product: packed weights are for room, not for speed.
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
