@@ -34,6 +34,20 @@ impl Config {
         toml::from_str(text).context("scenario.toml")
     }
 
+    /// Another size than the configured one, of the full and of the quick workload.
+    pub fn set_size(&mut self, key: &str, value: u64) -> anyhow::Result<()> {
+        let known: Vec<&str> = self.full.keys().map(String::as_str).collect();
+        anyhow::ensure!(
+            known.contains(&key),
+            "scenario {} has no size {key}; it has {}",
+            self.name,
+            known.join(", ")
+        );
+        self.full.insert(key.to_owned(), value);
+        self.quick.remove(key);
+        Ok(())
+    }
+
     /// A size.
     pub fn size(&self, key: &str, quick: bool) -> anyhow::Result<u64> {
         let quick = self.quick.get(key).filter(|_| quick);

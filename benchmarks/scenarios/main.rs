@@ -37,6 +37,7 @@ struct Scenario {
 struct Given<'a> {
     quick: bool,
     minutes: Option<u64>,
+    sizes: &'a [(String, u64)],
     data: &'a [PathBuf],
 }
 
@@ -121,6 +122,10 @@ enum Command {
         /// How long one runs that runs for a time (soak), instead of its full length.
         #[arg(long)]
         minutes: Option<u64>,
+        /// Another size than its configuration's, such as --size batch=64: to explore. Bars are set for
+        /// the configuration's.
+        #[arg(long = "size", value_name = "KEY=N", value_parser = size)]
+        sizes: Vec<(String, u64)>,
         /// Listening logs, for the scenarios that take real ones: files or folders; ratings for
         /// item-encoders.
         #[arg(long, num_args = 1.., value_name = "PATH")]
@@ -171,12 +176,14 @@ fn run(command: Command) -> anyhow::Result<()> {
             name,
             quick,
             minutes,
+            sizes,
             data,
             ..
         } => {
             let given = Given {
                 quick,
                 minutes,
+                sizes: &sizes,
                 data: &data,
             };
             match name {
@@ -221,7 +228,17 @@ fn run_all(scenarios: &[Scenario], given: Given<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run_one(scenario: &Scenario, config: Config, given: Given<'_>) -> anyhow::Result<()> {
+/// `key=value`
+fn size(text: &str) -> Result<(String, u64), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=N")?;
+    let value = value.replace('_', "").parse();
+    Ok((key.to_owned(), value.map_err(|error| format!("{error}"))?))
+}
+
+fn run_one(scenario: &Scenario, mut config: Config, given: Given<'_>) -> anyhow::Result<()> {
+    for (key, value) in given.sizes {
+        config.set_size(key, *value)?;
+    }
     if cfg!(debug_assertions) {
         eprintln!("this is a debug build: figures say nothing; build with --release");
     }

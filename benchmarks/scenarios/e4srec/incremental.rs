@@ -22,6 +22,7 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
         depth: size("depth")?,
         catalogue: u32::try_from(size("catalogue")?)?,
         listeners: u32::try_from(size("listeners")?)?,
+        behind: size("behind")?,
     };
     let ground = Ground::lay(shape)?;
     let world = World::simulate(shape, &ground.settings);
@@ -87,8 +88,9 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
         ],
         repeats,
         workload: format!(
-            "simulated: sessions of {SESSION} plays, {} at a time in batches of {batch}, {} tracks, SmolLM2 \
-             at {} layers, window {}+49; on {}; peer: {}",
+            "simulated: sessions of {SESSION} plays of listeners with {} behind them, {} at a time in \
+             batches of {batch}, {} tracks, SmolLM2 at {} layers, window {}+49; on {}; peer: {}",
+            shape.behind,
             shape.listeners,
             shape.catalogue,
             shape.depth,

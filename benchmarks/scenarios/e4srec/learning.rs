@@ -21,6 +21,7 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
         depth: size("depth")?,
         catalogue: u32::try_from(size("catalogue")?)?,
         listeners: u32::try_from(size("listeners")?)?,
+        behind: 0,
     };
     let (round, rounds, batch) = (size("round")?, size("rounds")?, size("batch")?);
     let repeats = size("repeats")?;

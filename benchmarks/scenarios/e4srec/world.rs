@@ -16,7 +16,9 @@ use segue_e4srec::{E4SRec, Foundation};
 use segue_listen::{EventTime, Ratio, TrackId, TrackKey, UserId};
 use segue_nn::device::{self, DevicePreference};
 use segue_nn::tch::Device;
-use segue_recommend::recommender::{Admitted, Ask, ContextPlay, Ranking, Recommender};
+use segue_recommend::recommender::{
+    Admitted, Ask, CONTEXT_BLOCK, ContextPlay, Ranking, Recommender,
+};
 use segue_recommend::training::TrainingLog;
 
 use crate::binary::checkout;
@@ -38,12 +40,16 @@ pub struct Size {
     pub catalogue: u32,
     /// Sessions.
     pub listeners: u32,
+    /// Plays that each listener has behind them when their session begins.
+    pub behind: usize,
 }
 
 /// What is asked about.
 pub struct World {
-    /// The plays of each session, one longer than is asked: what comes last answers the last question.
+    /// Each listener's plays: those before the session, the session, and one more that answers the last
+    /// question.
     pub sessions: Vec<Vec<ContextPlay>>,
+    behind: usize,
     keys: Vec<TrackKey>,
     content: Vec<f32>,
     width: usize,
@@ -54,7 +60,7 @@ impl World {
         let mut rng = ChaCha8Rng::seed_from_u64(SEED);
         let popularity = Zipf::new(f64::from(size.catalogue), 1.0).ok();
         let sessions = (0..size.listeners)
-            .map(|_| session(&mut rng, popularity.as_ref()))
+            .map(|_| session(&mut rng, popularity.as_ref(), size.behind))
             .collect();
         let width = settings.tower.content;
         let mut content = Vec::with_capacity(width * size.catalogue as usize);
@@ -68,6 +74,7 @@ impl World {
             .collect();
         Self {
             sessions,
+            behind: size.behind,
             keys,
             content,
             width,
@@ -96,17 +103,22 @@ impl World {
     /// with the same taste.
     pub fn ask(&self, listener: usize, visit: usize, plays: usize) -> Ask<'_> {
         let session = self.sessions.get(listener).map_or(&[][..], Vec::as_slice);
+        let plays = self.behind + plays;
+        let block = CONTEXT_BLOCK as usize;
+        let begin = (plays / block * block).saturating_sub(block);
         Ask {
             user: UserId((visit * self.sessions.len() + listener) as u32),
             plays: plays as u64,
-            context: session.get(..plays).unwrap_or(session),
+            context: session.get(begin..plays).unwrap_or(session),
         }
     }
 
     /// The track that answers that question.
     pub fn actual(&self, listener: usize, plays: usize) -> TrackId {
         let session = self.sessions.get(listener).map_or(&[][..], Vec::as_slice);
-        session.get(plays).map_or(TrackId(0), |play| play.track)
+        session
+            .get(self.behind + plays)
+            .map_or(TrackId(0), |play| play.track)
     }
 
     /// Asks about the listeners in `listeners` after so many plays, `batch` at a time; how many
@@ -134,14 +146,18 @@ impl World {
     }
 }
 
-fn session(rng: &mut ChaCha8Rng, popularity: Option<&Zipf<f64>>) -> Vec<ContextPlay> {
-    let plays = 0..=SESSION;
+fn session(
+    rng: &mut ChaCha8Rng,
+    popularity: Option<&Zipf<f64>>,
+    behind: usize,
+) -> Vec<ContextPlay> {
+    let plays = 0..=behind + SESSION;
     plays
         .map(|at| ContextPlay {
             track: TrackId(popularity.map_or(1.0, |of| of.sample(rng)) as u32 - 1),
             at: EventTime::from_millis(at as i64 * 200_000),
             ratio: Ratio::new(rng.random()),
-            opens_session: at == 0,
+            opens_session: at == 0 || at == behind,
         })
         .collect()
 }

@@ -110,16 +110,37 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// Looks through scores in bf16, `[rows, queries]`, little endian.
-    fn run(&self, scores: &[u8], limit: usize) -> Vec<Shortlist> {
+    /// Looks through scores in bf16, `[rows, queries]`, little endian, on so many threads.
+    fn run(&self, scores: &[u8], limit: usize, threads: usize) -> Vec<Shortlist> {
+        let bytes = 2 * self.lengths.len().max(1);
+        let rows = (scores.len() / bytes).div_ceil(threads.max(1)).max(1);
+        let parts = scores.chunks(rows * bytes);
+        let mut found: Vec<Vec<Shortlist>> = Vec::new();
+        std::thread::scope(|scope| {
+            let parts = (0..).step_by(rows).zip(parts);
+            let running: Vec<_> = parts
+                .map(|(first, part)| scope.spawn(move || self.part(part, first, limit)))
+                .collect();
+            found.extend(running.into_iter().filter_map(|part| part.join().ok()));
+        });
+        let mut lists = found.pop().unwrap_or_default();
+        for part in found {
+            for (list, mut more) in lists.iter_mut().zip(part) {
+                list.open.append(&mut more.open);
+            }
+        }
+        lists
+    }
+
+    /// Looks through some rows, of which the first is `first`.
+    fn part(&self, scores: &[u8], first: usize, limit: usize) -> Vec<Shortlist> {
         let queries = self.lengths.len();
         let mut lists: Vec<Shortlist> = (0..queries).map(|_| Shortlist::new(limit)).collect();
         // What a score has to reach with all its error in its favour.
         let mut least = vec![f32::NEG_INFINITY; queries];
         let lines = scores.chunks_exact(2 * queries);
-        for ((row, line), (&base, &error)) in
-            (0u32..).zip(lines).zip(self.base.iter().zip(self.error))
-        {
+        let facts = self.base.iter().zip(self.error).skip(first);
+        for ((row, line), (&base, &error)) in (first as u32..).zip(lines).zip(facts) {
             let at_most = |value: &[u8; 2], length: f32| {
                 f32::from_bits(u32::from(u16::from_le_bytes(*value)) << 16) + base + error * length
             };
@@ -184,6 +205,8 @@ impl E4SRec {
         let table = coarse.vectors.f_narrow(0, 0, rows)?;
         let error = coarse.lengths.f_narrow(0, 0, rows)?.f_mul_scalar(ERROR)?;
         let (base_values, error) = (floats(&base)?, floats(&error)?);
+        // As many as one operation of the model may use.
+        let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
         let mut lists = Vec::with_capacity(asks.len());
         let mut scores = Vec::new();
         let mut from = 0i64;
@@ -203,7 +226,7 @@ impl E4SRec {
                 error: &error,
                 personal: &personal,
             };
-            let open = scan.run(&scores, limit);
+            let open = scan.run(&scores, limit, threads);
             if open.iter().any(|list| list.open.len() < limit) {
                 return Ok(None);
             }
@@ -347,7 +370,7 @@ mod tests {
         };
         let exact = query.matmul(&table.tr()) + &Tensor::from_slice(&base);
         for limit in [1, 20] {
-            let lists = scan.run(&bytes, limit);
+            let lists = scan.run(&bytes, limit, 1 + limit % 3);
             for (question, (list, personal)) in (0i64..).zip(lists.iter().zip(&personal)) {
                 let mut scores = floats(&exact.get(question)).unwrap();
                 for track in &personal.tracks {
