@@ -108,6 +108,34 @@ impl Foundation {
         }
     }
 
+    /// The same on the same memory.
+    pub(crate) fn share(&self) -> Self {
+        Self {
+            decoder: self.decoder.share(),
+            instruction: self.instruction.clone(),
+            response: self.response.clone(),
+        }
+    }
+
+    /// The language model without an adapter, and the embeddings of the text before the plays,
+    /// `[1, instruction, hidden]`.
+    pub(crate) fn begin(&self) -> Result<(Decoder, Tensor), ModelError> {
+        let hidden = self.decoder.config().hidden_size;
+        let instruction = match self.instruction.is_empty() {
+            true => Tensor::f_zeros([1, 0, hidden], (Kind::Float, self.device()))?,
+            false => {
+                let ids = Tensor::f_from_slice(&self.instruction)?.f_unsqueeze(0)?;
+                self.decoder.embed(&ids)?.f_to_kind(Kind::Float)?
+            }
+        };
+        Ok((self.decoder.share(), instruction))
+    }
+
+    /// Which it is, in words.
+    pub(crate) fn told(&self) -> Result<String, ModelError> {
+        Ok(self.identity()?.to_string())
+    }
+
     /// Where it computes.
     pub fn device(&self) -> Device {
         self.decoder.place().1

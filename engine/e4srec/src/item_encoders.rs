@@ -20,7 +20,7 @@ mod transformer;
 
 pub use self::choice::{ItemEncoder, ItemEncoderSettings};
 pub use self::encoder::SequenceEncoder;
-pub(crate) use self::network::{Course, Reading};
+pub(crate) use self::network::{Course, ItemTable, Reading, SequenceNetwork, Windows};
 pub use self::training::ItemEncoderReport;
 
 /// SASRec: causal self-attention.

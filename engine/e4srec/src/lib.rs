@@ -8,6 +8,7 @@
 //! - [`Foundation`], [`E4SRec`]: the language model that reads plays, [`E4SRec::fit`] to train it,
 //!   [`E4SRec::online`] for a copy that learns, [`E4SRec::frozen`] for one that does not, and
 //!   [`E4SRec::following`] for one that only counts and remembers.
+//! - [`ClosedE4SRec`]: the same with the head it was published with, as a baseline.
 //!
 //! Everything here runs on the thread that owns the model and on the device it is given. Results
 //! depend on the seed, the log and the tracks' keys; never on dense ids or the clock.
@@ -17,6 +18,7 @@
 mod adapter;
 mod backbone;
 mod chance;
+mod closed;
 mod error;
 mod footprint;
 mod guard;
@@ -47,6 +49,7 @@ mod windows;
 
 pub use adapter::{Journal, Publication};
 pub use backbone::Foundation;
+pub use closed::{ClosedE4SRec, ClosedSettings};
 pub use error::ModelError;
 pub use footprint::{ANSWERING, Footprint};
 pub use history::{AdapterHistory, HistoryError, LayerDifference};

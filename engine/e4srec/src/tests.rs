@@ -19,6 +19,7 @@ use crate::windows::BLOCK;
 use crate::windows::tests_support::{ask_of, plays_of};
 use crate::{E4SRec, Foundation};
 
+mod closed;
 mod history;
 mod online;
 

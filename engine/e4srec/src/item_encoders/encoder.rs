@@ -271,7 +271,7 @@ impl<N: SequenceNetwork> Recommender for SequenceEncoder<N> {
     }
 
     fn tier(&self) -> Tier {
-        Tier::ItemEncoder
+        N::TIER
     }
 
     fn admit(&mut self, tracks: &[Admitted<'_>]) -> Result<(), RecommendError> {

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use rand_chacha::ChaCha8Rng;
 use segue_listen::TrackKey;
 use segue_nn::lora::Mode;
+use segue_recommend::recommender::Tier;
 use tch::{Device, Tensor};
 
 use crate::chance::{keyed_normals, normals};
@@ -58,6 +59,8 @@ pub trait SequenceNetwork: Debug + Send + Sized {
     type Settings: Clone + Debug + Send;
     /// Its name in reports, checkpoints and settings.
     const NAME: &'static str;
+    /// Its rung of the ladder.
+    const TIER: Tier = Tier::ItemEncoder;
 
     /// The first setting out of its range.
     fn check(settings: &Self::Settings) -> Result<(), ModelError>;
@@ -122,6 +125,11 @@ impl ItemTable {
             values: values.f_set_requires_grad(true)?,
             items,
         })
+    }
+
+    /// Of values `[items + 2, d]` that are there, which may not learn.
+    pub fn of(values: Tensor, items: i64) -> Self {
+        Self { values, items }
     }
 
     /// How many items there are.
