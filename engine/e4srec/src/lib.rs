@@ -3,9 +3,10 @@
 //! - [`settings`]: everything that can be tuned;
 //! - [`loss`]: the losses, as functions with tests;
 //! - [`item_encoders`]: SASRec, which gives items their vectors and is a recommender of its own;
-//! - [`Foundation`], [`E4SRec`]: the language model that reads plays, [`E4SRec::fit`] to train it,
-//!   [`E4SRec::online`] for a copy that learns, [`E4SRec::frozen`] for one that does not, and
-//!   [`E4SRec::following`] for one that only counts and remembers.
+//! - [`Foundation`], [`E4SRec`]: the language model that reads plays, [`E4SRec::fit`] to train it
+//!   ([`E4SRec::fit_kept`], if it may have to stop and go on), [`E4SRec::online`] for a copy that
+//!   learns, [`E4SRec::frozen`] for one that does not, and [`E4SRec::following`] for one that only
+//!   counts and remembers.
 //!
 //! Everything here runs on the thread that owns the model and on the device it is given. Results
 //! depend on the seed, the log and the tracks' keys; never on dense ids or the clock.
@@ -44,7 +45,7 @@ pub use adapter::{Journal, Publication};
 pub use backbone::Foundation;
 pub use error::ModelError;
 pub use model::E4SRec;
-pub use offline::FitReport;
+pub use offline::{FitReport, Keeper};
 
 #[cfg(test)]
 mod tests;
