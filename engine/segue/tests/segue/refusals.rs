@@ -33,7 +33,12 @@ fn write(folder: &Path, name: &str, content: &[u8]) -> String {
 
 #[test]
 fn help_teaches_and_config_shows_every_key() {
-    for arguments in [&["--help"][..], &["demo", "--help"], &["replay", "--help"]] {
+    for arguments in [
+        &["--help"][..],
+        &["demo", "--help"],
+        &["replay", "--help"],
+        &["train", "--help"],
+    ] {
         let output = segue(arguments).output().unwrap();
         assert!(output.status.success());
         assert!(said(&output).len() > 400);
