@@ -141,6 +141,15 @@ impl Foundation {
         self.decoder.place().1
     }
 
+    /// What tells it from others, in words: a print of its weights as they are computed with, its
+    /// size, and how much text is around the plays.
+    ///
+    /// # Errors
+    /// libtorch's own.
+    pub fn described(&self) -> Result<String, ModelError> {
+        Ok(self.identity()?.to_string())
+    }
+
     fn identity(&self) -> Result<Identity, ModelError> {
         Ok(Identity {
             weights: self.decoder.fingerprint()?,

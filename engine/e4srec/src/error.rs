@@ -65,6 +65,34 @@ pub enum ModelError {
     /// A state that cannot be written or read.
     #[error(transparent)]
     Encoding(#[from] EncodingError),
+    /// Training that somebody ended; where it keeps its progress it goes on from there.
+    #[error("training was stopped after step {step} of {total}")]
+    Stopped {
+        /// Steps that were made.
+        step: u64,
+        /// Steps that were to be made.
+        total: u64,
+    },
+    /// Training that leads nowhere.
+    #[error(
+        "the loss or its gradient was not finite in {skipped} steps in a row, up to step {step} of \
+         {total}: lower models.e4srec.offline.lora_rate and head_rate, or look for vectors of tracks \
+         that are not finite"
+    )]
+    Diverged {
+        /// The last step.
+        step: u64,
+        /// Steps that were to be made.
+        total: u64,
+        /// Steps that changed nothing.
+        skipped: u64,
+    },
+    /// Training that was kept and is not the one that is to go on.
+    #[error("the training that was kept is of {0}: go on as it was begun, or begin anew")]
+    OtherTraining(String),
+    /// Progress of a training that cannot be kept or read.
+    #[error("progress of the training: {0}")]
+    Progress(#[from] std::io::Error),
 }
 
 impl ModelError {
@@ -73,11 +101,14 @@ impl ModelError {
         let remedy = match &self {
             // Most often memory that another batch held: the next call may well succeed.
             Self::Torch(_) | Self::Nn(NnError::Torch(_)) => Remedy::Retry,
+            Self::Stopped { .. } | Self::Progress(_) => Remedy::Retry,
             Self::Setting { .. }
             | Self::Nn(_)
             | Self::OtherModel(_)
             | Self::Untaught
-            | Self::NoRoom { .. } => Remedy::Configure,
+            | Self::NoRoom { .. }
+            | Self::Diverged { .. }
+            | Self::OtherTraining(_) => Remedy::Configure,
             Self::State(_) => Remedy::Restore,
             Self::Encoding(error) => error.remedy(),
             Self::History(_) => Remedy::Configure,

@@ -291,7 +291,7 @@ impl E4SRec {
     ) -> Result<Candidates, ModelError> {
         let device = self.device();
         Candidates::choose(
-            questions,
+            &[questions],
             &mut self.popularity,
             &self.levels,
             limits,

@@ -5,8 +5,8 @@
 //! - [`item_encoders`]: SASRec, BERT4Rec and GRU4Rec, which give items their vectors and are
 //!   recommenders of their own;
 //! - [`Footprint`]: what all of it takes of memory, before it is loaded;
-//! - [`Foundation`], [`E4SRec`]: the language model that reads plays, [`E4SRec::fit`] to train it,
-//!   [`E4SRec::online`] for a copy that learns, [`E4SRec::frozen`] for one that does not, and
+//! - [`Foundation`], [`E4SRec`]: the language model that reads plays, [`E4SRec::fit`] to train it
+//!   ([`E4SRec::fit_kept`], if it may have to stop and go on), [`E4SRec::online`] for a copy that learns, [`E4SRec::frozen`] for one that does not, and
 //!   [`E4SRec::following`] for one that only counts and remembers.
 //! - [`ClosedE4SRec`]: the same with the head it was published with, as a baseline.
 //!
@@ -54,7 +54,7 @@ pub use error::ModelError;
 pub use footprint::{ANSWERING, Footprint};
 pub use history::{AdapterHistory, HistoryError, LayerDifference};
 pub use model::E4SRec;
-pub use offline::FitReport;
+pub use offline::{FitReport, Keeper};
 
 #[cfg(test)]
 mod tests;

@@ -58,7 +58,7 @@ impl Candidates {
     /// The first `all` tracks if they are at most `limit`, else a sample of `limit` draws with all
     /// that the questions name.
     pub fn choose(
-        questions: &Questions,
+        questions: &[&Questions],
         popularity: &mut Popularity,
         levels: &[f32],
         (all, limit): (usize, usize),
@@ -84,8 +84,9 @@ impl Candidates {
                     values.push(-log);
                 }
             }
-            let named = questions.own.iter().map(|&(_, row)| row);
-            for row in named.chain(questions.targets.iter().copied()) {
+            let own = questions.iter().flat_map(|some| &some.own);
+            let targets = questions.iter().flat_map(|some| &some.targets);
+            for row in own.map(|&(_, row)| row).chain(targets.copied()) {
                 if let Some(place) = column.get_mut(row as usize)
                     && *place == u32::MAX
                 {

@@ -104,6 +104,16 @@ impl AdamW {
     /// common norm is at most `clip`, and forgotten afterwards. A gradient that is not finite
     /// changes nothing; whether it was finite.
     pub fn step(&mut self, rate: f64, clip: f64) -> Result<bool, ModelError> {
+        let norm = self.norm()?;
+        if norm.is_finite() {
+            self.step_along(rate, clip, norm)?;
+        }
+        self.forget_gradients()?;
+        Ok(norm.is_finite())
+    }
+
+    /// The common norm of the gradients.
+    pub fn norm(&self) -> Result<f64, ModelError> {
         tch::no_grad(|| {
             let mut total = 0.0;
             for parameter in &self.parameters {
@@ -115,18 +125,26 @@ impl AdamW {
                         .f_double_value(&[])?;
                 }
             }
-            let norm = total.sqrt();
-            if norm.is_finite() {
-                self.step += 1;
-                let scale = (clip / (norm + 1e-6)).min(1.0);
-                self.apply(rate, scale)?;
-            }
+            Ok(total.sqrt())
+        })
+    }
+
+    /// The step of [`AdamW::step`], for gradients whose `norm` is known and finite; they stay.
+    pub fn step_along(&mut self, rate: f64, clip: f64, norm: f64) -> Result<(), ModelError> {
+        self.step += 1;
+        let scale = (clip / (norm + 1e-6)).min(1.0);
+        tch::no_grad(|| self.apply(rate, scale))
+    }
+
+    /// The next step is against none of the gradients until now.
+    pub fn forget_gradients(&mut self) -> Result<(), ModelError> {
+        tch::no_grad(|| {
             for parameter in &mut self.parameters {
                 if parameter.value.f_grad()?.defined() {
                     parameter.value.zero_grad();
                 }
             }
-            Ok(norm.is_finite())
+            Ok(())
         })
     }
 

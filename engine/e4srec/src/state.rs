@@ -165,16 +165,16 @@ impl E4SRec {
         let (was, now) = (&facts.language_model, &self.backbone.identity);
         if **was != **now {
             return Err(ModelError::OtherModel(format!(
-                "the language model is {now} and was {was} when the checkpoint was taken: set \
-                 models.folder, models.language_model, models.precision and models.e4srec.backbone as \
-                 they were, or begin anew with --from earliest"
+                "the language model is {now} and was {was} when the state was kept: set models.folder, \
+                 models.language_model, models.precision and models.e4srec.backbone as they were, or begin \
+                 anew (a run with --from earliest)"
             )));
         }
         let now = made(&self.settings);
         if facts.made != now {
             return Err(ModelError::OtherModel(format!(
-                "models.e4srec makes a model of {now}, and it was {} when the checkpoint was taken: set \
-                 it back, or begin anew with --from earliest",
+                "models.e4srec makes a model of {now}, and it was {} when the state was kept: set it \
+                 back, or begin anew (a run with --from earliest)",
                 facts.made
             )));
         }

@@ -25,11 +25,11 @@ mod online;
 
 const CONTENT: usize = 6;
 
-fn foundation(response: &[i64]) -> Foundation {
+pub(crate) fn foundation(response: &[i64]) -> Foundation {
     foundation_in(Kind::Float, response)
 }
 
-fn foundation_in(kind: Kind, response: &[i64]) -> Foundation {
+pub(crate) fn foundation_in(kind: Kind, response: &[i64]) -> Foundation {
     let config = DecoderConfig {
         model_type: ModelType::Llama,
         vocab_size: 50,
@@ -62,7 +62,7 @@ fn foundation_in(kind: Kind, response: &[i64]) -> Foundation {
     Foundation::new(decoder, vec![3, 1, 4], response.to_vec())
 }
 
-fn settings() -> E4SRecSettings {
+pub(crate) fn settings() -> E4SRecSettings {
     let mut settings = E4SRecSettings::default();
     settings.tower.dimensions = 16;
     settings.tower.hidden = 8;
@@ -82,13 +82,13 @@ fn settings() -> E4SRecSettings {
     settings
 }
 
-fn keys(tracks: u32) -> Vec<TrackKey> {
+pub(crate) fn keys(tracks: u32) -> Vec<TrackKey> {
     (0..tracks)
         .map(|id| TrackKey::from_names("contract", &id.to_string()))
         .collect()
 }
 
-fn admitted<'a>(keys: &[TrackKey], content: &'a [Vec<f32>]) -> Vec<Admitted<'a>> {
+pub(crate) fn admitted<'a>(keys: &[TrackKey], content: &'a [Vec<f32>]) -> Vec<Admitted<'a>> {
     keys.iter()
         .zip(0u32..)
         .map(|(&key, id)| Admitted {
@@ -99,7 +99,7 @@ fn admitted<'a>(keys: &[TrackKey], content: &'a [Vec<f32>]) -> Vec<Admitted<'a>>
         .collect()
 }
 
-fn contents(tracks: usize) -> Vec<Vec<f32>> {
+pub(crate) fn contents(tracks: usize) -> Vec<Vec<f32>> {
     (0..tracks)
         .map(|track| {
             let row: Vec<f32> = (0..CONTENT)
@@ -119,7 +119,7 @@ fn walk(listener: u32, tracks: u32, length: u32) -> Vec<ContextPlay> {
     plays
 }
 
-fn log(tracks: u32) -> TrainingLog {
+pub(crate) fn log(tracks: u32) -> TrainingLog {
     let mut log = TrainingLog::default();
     for listener in 0..5 {
         log.push(walk(listener, tracks, 70));

@@ -107,6 +107,11 @@ impl Listeners {
             .is_some_and(|listener| listener.played.contains(&track.0))
     }
 
+    /// Somebody has played this track, elsewhere.
+    pub fn heard(&mut self, track: TrackId) {
+        self.heard.insert(track);
+    }
+
     /// Takes a play in without asking first: for the part of a log that models were trained on.
     pub fn absorb(&mut self, event: &PlayEvent) -> Arrival {
         self.heard.insert(event.track);

@@ -154,8 +154,12 @@ impl RecommendStage {
         }
         match stage.parts.restored.take() {
             Some(restored) => stage.take_up(restored)?,
-            None if stage.checkpoints.is_some() => stage.check_keepable()?,
-            None => {}
+            None => {
+                stage.know()?;
+                if stage.checkpoints.is_some() {
+                    stage.check_keepable()?;
+                }
+            }
         }
         stage.parts.sink.begin(stage.epoch)?;
         Ok(stage)
@@ -177,6 +181,19 @@ impl RecommendStage {
             Some(batch) => self.absorb(batch),
             None => Ok(()),
         }
+    }
+
+    /// Takes in the tracks that are there before the first play; they have been played, elsewhere.
+    fn know(&mut self) -> Result<(), EngineError> {
+        if let Some(known) = self.parts.known.take() {
+            for key in known.keys() {
+                self.listeners
+                    .heard(self.parts.directory.sight(key)?.track());
+            }
+            self.content = known.untold();
+            self.newcomers = self.content.unanswered();
+        }
+        Ok(())
     }
 
     fn absorb(&mut self, batch: Batch<Update>) -> Result<(), EngineError> {

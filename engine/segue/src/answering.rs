@@ -1,5 +1,5 @@
-//! Who answers in `segue run`: what needs no training, or models that are taught on the first part of
-//! the stream.
+//! Who answers in `segue run`: what needs no training, models that were trained before, or models that
+//! are taught on the first part of the stream.
 
 use std::time::Duration;
 
@@ -25,22 +25,23 @@ pub const fn standstill(config: &Config) -> Duration {
 /// A run as the configuration has it; without checkpoints, and with nobody watching or stopping it.
 ///
 /// # Errors
-/// Weights that are missing or torn, settings that make no sense.
+/// Weights or models that are missing or torn, settings that make no sense.
 pub fn answering(
     config: &Config,
     sources: Vec<Box<dyn Source>>,
     sink: Box<dyn Sink>,
 ) -> Result<Pipeline> {
     let counting = counting(config, sources, sink);
-    match config.recommend.train_plays {
-        0 => Ok(counting),
-        _ => taught(config, counting),
+    match config.recommend.train_plays > 0 || config.has_trained_models() {
+        false => Ok(counting),
+        true => with_models(config, counting),
     }
 }
 
 #[cfg(feature = "torch")]
-fn taught(config: &Config, counting: Pipeline) -> Result<Pipeline> {
+fn with_models(config: &Config, counting: Pipeline) -> Result<Pipeline> {
     use crate::models::{self, Models};
+    use crate::trained;
 
     let models = Models::load(config)?;
     tracing::info!(
@@ -52,8 +53,8 @@ fn taught(config: &Config, counting: Pipeline) -> Result<Pipeline> {
     // The company that a text is encoded in changes the last bits of its vector, and who is in it
     // depends on the clock.
     let batch = if config.recommend.exact { 1 } else { batch };
-    let curriculum =
-        models.curriculum(config, counting.clock.clone(), std::sync::Arc::default())?;
+    let (clock, taught) = (counting.clock.clone(), std::sync::Arc::default());
+    let answering = trained::answering(models, config, encoder.dimensions(), clock, taught)?;
     Ok(Pipeline {
         stage: segue_recommend::stage::StageSettings {
             train_plays: config.recommend.train_plays,
@@ -61,15 +62,16 @@ fn taught(config: &Config, counting: Pipeline) -> Result<Pipeline> {
             compare: models::comparisons(config),
             ..counting.stage
         },
-        recommenders: Vec::new(),
-        curriculum: Some(curriculum),
+        recommenders: answering.recommenders,
+        curriculum: answering.curriculum,
+        known: answering.known,
         encoder: Some((encoder, batch)),
         ..counting
     })
 }
 
 #[cfg(not(feature = "torch"))]
-fn taught(config: &Config, _: Pipeline) -> Result<Pipeline> {
+fn with_models(config: &Config, _: Pipeline) -> Result<Pipeline> {
     anyhow::bail!(
         "recommend.train_plays = {}: this build has no models; set it to 0, or build with the feature \
          torch",

@@ -14,6 +14,8 @@ pub mod rekey;
 pub mod replay;
 pub mod run;
 pub mod simulate;
+#[cfg(feature = "torch")]
+pub mod train;
 
 use std::path::PathBuf;
 
@@ -45,6 +47,9 @@ enum Command {
     /// Take a log through every room, train, predict, learn, and write a report.
     #[cfg(feature = "torch")]
     Demo(demo::Demo),
+    /// Train models on a log, into a folder that runs begin with; stopped, it goes on.
+    #[cfg(feature = "torch")]
+    Train(train::Train),
     /// Follow a topic of Kafka or of the embedded log and write sessions and predictions.
     Run(run::Run),
     /// Put logs of listens, in one time order and at a chosen pace, into Kafka, the embedded log or a
@@ -79,6 +84,8 @@ impl Cli {
         match self.command {
             #[cfg(feature = "torch")]
             Command::Demo(command) => command.run(&config),
+            #[cfg(feature = "torch")]
+            Command::Train(command) => command.run(&config),
             Command::Run(command) => command.run(&config),
             Command::Replay(command) => command.run(&config),
             Command::Rekey(command) => command.run(&config),

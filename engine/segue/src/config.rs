@@ -250,10 +250,26 @@ impl Config {
         if self.stream.lanes == 0 || self.recommend.epoch == 0 || self.stream.batch == 0 {
             bail!("stream.lanes, stream.batch and recommend.epoch must be at least 1");
         }
+        if self.has_trained_models() && self.recommend.train_plays > 0 {
+            bail!(
+                "models.trained is set, and recommend.train_plays = {} would train others: set it to 0, or \
+                 leave models.trained empty",
+                self.recommend.train_plays
+            );
+        }
         self.queues.check(self.recommend.exact)?;
         self.merge.check()?;
         self.recall.check()?;
         Ok(())
+    }
+
+    /// Whether models that were trained before are to answer.
+    pub fn has_trained_models(&self) -> bool {
+        #[cfg(feature = "torch")]
+        let set = !self.models.trained.as_os_str().is_empty();
+        #[cfg(not(feature = "torch"))]
+        let set = false;
+        set
     }
 
     /// As TOML, with secrets masked.

@@ -7,11 +7,12 @@
 //! 5. [`shares`]: the same for one of several instances: lanes go on from wherever they were.
 //! 6. [`input`]: logs (or a simulated one) → the engine, in this process.
 //! 7. [`models`] (feature `torch`): device, encoder, and what is taught on the first part of a log.
-//! 8. [`watch`]: progress bars and the latency histogram.
-//! 9. [`report`]: what a run did, for people and for programs.
-//! 10. [`http`]: health, readiness, metrics.
-//! 11. [`shutdown`]: SIGINT and SIGTERM.
-//! 12. [`commands`]: what people type.
+//! 8. [`trained`] (feature `torch`): the folder of models that were trained before.
+//! 9. [`watch`]: progress bars and the latency histogram.
+//! 10. [`report`]: what a run did, for people and for programs.
+//! 11. [`http`]: health, readiness, metrics.
+//! 12. [`shutdown`]: SIGINT and SIGTERM.
+//! 13. [`commands`]: what people type.
 //!
 //! This room does not know the inside of any other.
 
@@ -32,4 +33,6 @@ pub mod report;
 pub mod shares;
 pub mod shutdown;
 pub mod stuck;
+#[cfg(feature = "torch")]
+pub mod trained;
 pub mod watch;

@@ -1,16 +1,15 @@
-//! Device, encoder, and what is taught on the first part of a log: the far side of the wall, as the
+//! Device, encoder, and what is taught on a log or its first part: the far side of the wall, as the
 //! binary puts it together.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use segue_catalog::encoder::Encoder;
 use segue_e4srec::item_encoders::{ItemEncoder, ItemEncoderSettings};
 use segue_e4srec::settings::{Bert4RecSettings, E4SRecSettings, Gru4RecSettings, SasRecSettings};
-use segue_e4srec::{
-    AdapterHistory, E4SRec, Footprint, Foundation, Journal, ModelError, Publication,
-};
+use segue_e4srec::{AdapterHistory, E4SRec, Footprint, Foundation, Keeper, ModelError};
 use segue_encode::text::TextEncoder;
 use segue_flow::Remedy;
 use segue_flow::clock::WallClock;
@@ -20,17 +19,20 @@ use segue_nn::memory;
 use segue_recall::GraphWriter;
 use segue_recommend::centroid::CentroidRecall;
 use segue_recommend::popularity::PersonalMostPop;
-use segue_recommend::recommender::{RecommendError, Recommender};
+use segue_recommend::recommender::{Admitted, RecommendError, Recommender};
 use segue_recommend::rules::SequentialRules;
 use segue_recommend::stage::{Content, Curriculum};
 use segue_recommend::training::{Progress, TrainingLog};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::report::data::{Adapter, Curve, Headline, Phase};
+use crate::report::data::{Curve, Headline, Phase};
 use crate::watch;
 
 pub mod place;
+mod taught;
+
+pub use taught::Taught;
 
 /// `[models]`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -56,6 +58,9 @@ pub struct ModelSettings {
     pub adapters: PathBuf,
     /// How many of them, the newest.
     pub adapters_kept: usize,
+    /// A folder that `segue train` has filled: its models answer from the first round on, and nothing
+    /// is trained first. Empty: none.
+    pub trained: PathBuf,
     /// Which item encoder is trained: it gives the language model its vectors, and answers where
     /// that one cannot.
     pub item_encoder: ItemEncoderChoice,
@@ -81,6 +86,7 @@ impl Default for ModelSettings {
             adapters: "out/adapters".into(),
             adapters_kept: 32,
             item_encoder: ItemEncoderChoice::default(),
+            trained: PathBuf::new(),
             sasrec: SasRecSettings::default(),
             bert4rec: Bert4RecSettings::default(),
             gru4rec: Gru4RecSettings::default(),
@@ -120,73 +126,6 @@ pub enum ItemEncoderChoice {
     Bert4Rec,
     /// Gated recurrent units.
     Gru4Rec,
-}
-
-/// What the training leaves for the report.
-#[derive(Clone, Debug, Default)]
-pub struct Taught {
-    /// The device, in words.
-    pub device: String,
-    /// Why this one.
-    pub reason: String,
-    /// Threads of the models.
-    pub threads: usize,
-    /// What was trained and for how long.
-    pub phases: Vec<Phase>,
-    /// Training curves.
-    pub training: Vec<Curve>,
-    /// Tracks that were there when the models were trained.
-    pub tracks: u64,
-    /// Who publishes adapters, and which.
-    pub journal: Option<(&'static str, Journal)>,
-}
-
-impl Taught {
-    /// The adapters that were published, in order.
-    pub fn adapters(&self) -> Vec<Adapter> {
-        let Some((model, journal)) = &self.journal else {
-            return Vec::new();
-        };
-        let published = journal.publications();
-        let newest = published.last().map_or(0, |one| one.version);
-        let fate = |one: &Publication| {
-            let now = match one.version == newest {
-                true => "in use",
-                false => "replaced",
-            };
-            match one.back_to {
-                Some(version) => format!("back to {version}, {now}"),
-                None => now.to_owned(),
-            }
-        };
-        let adapter = |one: &Publication| Adapter {
-            model: (*model).to_owned(),
-            version: one.version,
-            epoch: one.epoch.0,
-            examples: one.examples,
-            loss: one.loss,
-            fate: fate(one),
-        };
-        published.iter().map(adapter).collect()
-    }
-
-    /// The training curves and those of online learning.
-    pub fn curves(&self, online: &[(String, u64, f32)]) -> Vec<Curve> {
-        let mut curves = self.training.clone();
-        for (model, epoch, loss) in online {
-            let point = (*epoch, f64::from(*loss));
-            let known = |c: &&mut Curve| c.model == *model && c.name == ONLINE_LOSS;
-            match curves.iter_mut().find(known) {
-                Some(curve) => curve.points.push(point),
-                None => curves.push(Curve {
-                    model: model.clone(),
-                    name: ONLINE_LOSS.to_owned(),
-                    points: vec![point],
-                }),
-            }
-        }
-        curves
-    }
 }
 
 const ONLINE: &str = "e4srec-online";
@@ -243,6 +182,11 @@ impl Models {
         Ok((Box::new(encoder), config.models.encoder_batch))
     }
 
+    /// Where the text encoder's weights are.
+    pub fn encoder_weights(&self) -> PathBuf {
+        self.folder.join("minilm").join("model.safetensors")
+    }
+
     /// What is taught on the first part of the log.
     ///
     /// # Errors
@@ -253,6 +197,25 @@ impl Models {
         clock: Arc<dyn WallClock>,
         taught: Arc<Mutex<Taught>>,
     ) -> Result<Box<dyn Curriculum>> {
+        Ok(Box::new(self.lessons(
+            config,
+            clock,
+            taught,
+            Arc::default(),
+        )?))
+    }
+
+    /// What can be taught, each by itself, until `stop` is raised.
+    ///
+    /// # Errors
+    /// Weights that are missing or torn, settings that make no sense.
+    pub fn lessons(
+        self,
+        config: &Config,
+        clock: Arc<dyn WallClock>,
+        taught: Arc<Mutex<Taught>>,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Lessons> {
         let item_encoder = config.models.item_encoder(config.seed);
         item_encoder.check()?;
         if let Ok(mut taught) = taught.lock() {
@@ -284,20 +247,20 @@ impl Models {
                  what is wrong with it"
             )
         })?;
-        let recall = config.recall.clone();
         let adapters = &config.models.adapters;
         let history = (!adapters.as_os_str().is_empty())
             .then(|| AdapterHistory::new(adapters, config.models.adapters_kept));
-        Ok(Box::new(Lessons {
+        Ok(Lessons {
             models: self,
             item_encoder,
             e4srec,
             foundation,
-            recall,
+            recall: config.recall.clone(),
             history,
             clock,
             taught,
-        }))
+            stop,
+        })
     }
 }
 
@@ -331,7 +294,8 @@ pub fn headline() -> Option<Headline> {
     })
 }
 
-struct Lessons {
+/// What is taught, and by whom.
+pub struct Lessons {
     models: Models,
     item_encoder: ItemEncoderSettings,
     e4srec: E4SRecSettings,
@@ -340,11 +304,13 @@ struct Lessons {
     history: Option<AdapterHistory>,
     clock: Arc<dyn WallClock>,
     taught: Arc<Mutex<Taught>>,
+    stop: Arc<AtomicBool>,
 }
 
-/// A bar over training steps, and the curve of what is said beside it.
+/// A bar over training steps, with what is said beside it.
 struct TrainingBar {
     bar: indicatif::ProgressBar,
+    stop: Arc<AtomicBool>,
 }
 
 impl Progress for TrainingBar {
@@ -352,6 +318,10 @@ impl Progress for TrainingBar {
         self.bar.set_length(total);
         self.bar.set_position(done);
         self.bar.set_message(note.to_owned());
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 }
 
@@ -365,6 +335,7 @@ impl Lessons {
         let begun = self.clock.now();
         let mut bar = TrainingBar {
             bar: watch::bar(0, name),
+            stop: self.stop.clone(),
         };
         let (outcome, examples) = lesson(&mut bar)?;
         bar.bar.finish();
@@ -400,58 +371,125 @@ impl Curriculum for Lessons {
         content: &Content,
     ) -> Result<Vec<Box<dyn Recommender>>, RecommendError> {
         let tracks = content.all();
-        let keys: Vec<TrackKey> = tracks.iter().map(|track| track.key).collect();
-        let device = self.models.choice.device;
-        let name = self.item_encoder.name();
-        let item_encoder = self.lesson(name, |bar| {
-            let fit = self.item_encoder.fit(log, &keys, device, bar);
-            let (model, report) = fit.map_err(|error| failed(name, &error))?;
-            let examples = (log.plays.len() * report.epochs) as u64;
-            self.curve(name, "training loss", report.training);
-            self.curve(name, "validation loss", report.validation);
-            Ok((model, examples))
-        })?;
-        let e4srec = self.lesson("e4srec", |bar| {
-            let vectors = item_encoder
-                .item_vectors()
-                .map_err(|error| failed(name, &error))?;
-            let fit = E4SRec::fit(&self.foundation, log, &tracks, &vectors, &self.e4srec, bar);
-            let (model, report) = fit.map_err(|error| failed("e4srec", &error))?;
-            let losses = (1..).zip(report.losses).collect();
-            self.curve("e4srec", "training loss", losses);
-            Ok((model, report.tokens))
-        })?;
-        self.note(|taught| taught.tracks = tracks.len() as u64);
-        let mut favourites = PersonalMostPop::new();
-        favourites.train(log);
-        let mut rules = SequentialRules::default();
-        rules.train(log);
-        self.ladder(&e4srec, item_encoder, (rules, favourites), content)
+        let item_encoder = self.item_encoder(log, &tracks)?;
+        let e4srec = self.language_model(log, &tracks, &*item_encoder, None)?;
+        self.ladder(&e4srec, item_encoder, counts(log), content.dimensions())
     }
 
     fn untaught(
         self: Box<Self>,
         content: &Content,
     ) -> Result<Vec<Box<dyn Recommender>>, RecommendError> {
-        let e4srec = E4SRec::untaught(&self.foundation, &self.e4srec)
-            .map_err(|error| failed("e4srec", &error))?;
-        let item_encoder = self
-            .item_encoder
-            .untaught(self.models.choice.device)
-            .map_err(|error| failed(self.item_encoder.name(), &error))?;
+        let (e4srec, item_encoder) = (
+            self.untaught_language_model()?,
+            self.untaught_item_encoder()?,
+        );
         let counts = (SequentialRules::default(), PersonalMostPop::new());
-        self.ladder(&e4srec, item_encoder, counts, content)
+        self.ladder(&e4srec, item_encoder, counts, content.dimensions())
     }
 }
 
 impl Lessons {
-    /// All that answer or are compared with, the language model in its three ways.
-    fn ladder(
+    /// The item encoder, trained.
+    ///
+    /// # Errors
+    /// See [`RecommendError`]; it was stopped.
+    pub fn item_encoder(
+        &self,
+        log: &TrainingLog,
+        tracks: &[Admitted<'_>],
+    ) -> Result<Box<dyn ItemEncoder>, RecommendError> {
+        let keys: Vec<TrackKey> = tracks.iter().map(|track| track.key).collect();
+        let device = self.models.choice.device;
+        let name = self.item_encoder.name();
+        self.lesson(name, |bar| {
+            let fit = self.item_encoder.fit(log, &keys, device, bar);
+            let (model, report) = fit.map_err(|error| failed(name, &error))?;
+            let examples = (log.plays.len() * report.epochs) as u64;
+            self.curve(name, "training loss", report.training);
+            self.curve(name, "validation loss", report.validation);
+            Ok((model, examples))
+        })
+    }
+
+    /// E4SRec over the item encoder's vectors, trained; `keeper` is where it goes on from.
+    ///
+    /// # Errors
+    /// See [`RecommendError`]; it was stopped, or `keeper` has another training.
+    pub fn language_model(
+        &self,
+        log: &TrainingLog,
+        tracks: &[Admitted<'_>],
+        item_encoder: &dyn ItemEncoder,
+        keeper: Option<&mut dyn Keeper>,
+    ) -> Result<E4SRec, RecommendError> {
+        self.note(|taught| taught.tracks = tracks.len() as u64);
+        self.lesson("e4srec", |bar| {
+            let vectors = item_encoder
+                .item_vectors()
+                .map_err(|error| failed(item_encoder.name(), &error))?;
+            let (on, settings) = (&self.foundation, &self.e4srec);
+            let fit = match keeper {
+                None => E4SRec::fit(on, log, tracks, &vectors, settings, bar),
+                Some(keeper) => E4SRec::fit_kept(on, log, tracks, &vectors, settings, bar, keeper),
+            };
+            let (model, report) = fit.map_err(|error| failed("e4srec", &error))?;
+            tracing::debug!(
+                windows = report.windows,
+                held_out = report.held_out,
+                epochs = report.epochs,
+                kept = report.best_epoch,
+                skipped = report.skipped,
+                "e4srec trained"
+            );
+            self.curve("e4srec", "training loss", report.training);
+            self.curve("e4srec", "validation loss", report.validation);
+            Ok((model, report.tokens))
+        })
+    }
+
+    /// A language model to take up a state.
+    ///
+    /// # Errors
+    /// See [`RecommendError`].
+    pub fn untaught_language_model(&self) -> Result<E4SRec, RecommendError> {
+        E4SRec::untaught(&self.foundation, &self.e4srec).map_err(|error| failed("e4srec", &error))
+    }
+
+    /// An item encoder to take up a state.
+    ///
+    /// # Errors
+    /// See [`RecommendError`].
+    pub fn untaught_item_encoder(&self) -> Result<Box<dyn ItemEncoder>, RecommendError> {
+        let untaught = self.item_encoder.untaught(self.models.choice.device);
+        untaught.map_err(|error| failed(self.item_encoder.name(), &error))
+    }
+
+    /// What tells the frozen language model from others, in words.
+    ///
+    /// # Errors
+    /// See [`RecommendError`].
+    pub fn foundation(&self) -> Result<String, RecommendError> {
+        let described = self.foundation.described();
+        described.map_err(|error| failed("e4srec", &error))
+    }
+
+    /// Where the text encoder's weights are.
+    pub fn encoder_weights(&self) -> PathBuf {
+        self.models.encoder_weights()
+    }
+
+    /// All that answer or are compared with, the language model in its three ways; `dimensions` are
+    /// those of tracks' contents, 0 where nothing encodes them.
+    ///
+    /// # Errors
+    /// See [`RecommendError`].
+    pub fn ladder(
         &self,
         e4srec: &E4SRec,
         item_encoder: Box<dyn ItemEncoder>,
         (rules, favourites): (SequentialRules, PersonalMostPop),
-        content: &Content,
+        dimensions: usize,
     ) -> Result<Vec<Box<dyn Recommender>>, RecommendError> {
         let of_e4srec = |error| failed("e4srec", &error);
         let mut online = e4srec.online().map_err(of_e4srec)?;
@@ -469,21 +507,26 @@ impl Lessons {
             item_encoder,
             Box::new(rules),
         ];
-        if content.dimensions() > 0 {
-            let writer = GraphWriter::new(content.dimensions(), self.recall.clone());
+        if dimensions > 0 {
+            let writer = GraphWriter::new(dimensions, self.recall.clone());
             let writer = writer.map_err(|error| RecommendError {
                 recommender: CENTROID,
                 detail: error.to_string(),
                 remedy: Remedy::Configure,
             })?;
-            ladder.push(Box::new(CentroidRecall::new(
-                content.dimensions(),
-                Box::new(writer),
-            )));
+            ladder.push(Box::new(CentroidRecall::new(dimensions, Box::new(writer))));
         }
         ladder.push(Box::new(favourites));
         Ok(ladder)
     }
+}
+
+/// What is counted on a log: rules, and what everybody plays.
+pub fn counts(log: &TrainingLog) -> (SequentialRules, PersonalMostPop) {
+    let (mut rules, mut favourites) = (SequentialRules::default(), PersonalMostPop::new());
+    rules.train(log);
+    favourites.train(log);
+    (rules, favourites)
 }
 
 /// An error of a lesson, as the stage has it.

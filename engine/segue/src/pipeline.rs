@@ -25,7 +25,7 @@ use segue_flow::queue::{Outlet, Received, queue};
 use segue_flow::{LaneId, Sink, Source};
 use segue_recommend::recommender::Recommender;
 use segue_recommend::stage::{
-    Checkpointing, Curriculum, EncoderLink, Parts, RecommendStage, Restored, RunSummary,
+    Checkpointing, Content, Curriculum, EncoderLink, Parts, RecommendStage, Restored, RunSummary,
     StageSettings, Watcher, lane_part,
 };
 use segue_sessions::{ListenDecoder, ListeningStage, SessionSettings, Update};
@@ -56,6 +56,8 @@ pub struct Pipeline {
     pub recommenders: Vec<Box<dyn Recommender>>,
     /// Teaches recommenders on the first part of the log.
     pub curriculum: Option<Box<dyn Curriculum>>,
+    /// Tracks that `recommenders` were trained on, if they were.
+    pub known: Option<Content>,
     /// Encodes new tracks, so many at a time.
     pub encoder: Option<(Box<dyn Encoder>, usize)>,
     /// Is told how it goes.
@@ -169,6 +171,7 @@ pub fn run(mut pipeline: Pipeline) -> Result<RunSummary> {
         let parts = Parts {
             recommenders: pipeline.recommenders,
             curriculum: pipeline.curriculum,
+            known: pipeline.known,
             encoder,
             checkpointing: pipeline.checkpointing,
             restored: pipeline.restored,

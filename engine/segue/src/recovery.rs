@@ -30,7 +30,17 @@ pub fn fixed(config: &Config) -> BTreeMap<String, String> {
         entry("sessions.gap", format!("{:?}", config.sessions.gap)),
         entry("recommend.exact", recommend.exact.to_string()),
         entry("recommend.train_plays", recommend.train_plays.to_string()),
+        entry("models.trained", trained(config)),
     ])
+}
+
+/// What stands in `models.trained`.
+fn trained(_config: &Config) -> String {
+    #[cfg(feature = "torch")]
+    let folder = &_config.models.trained;
+    #[cfg(not(feature = "torch"))]
+    let folder = "";
+    format!("{folder:?}")
 }
 
 /// What is committed of a lane.

@@ -81,6 +81,9 @@ pub(super) fn train<N: SequenceNetwork>(
             let done = report.epochs as u64 * steps + count;
             report.training.push((done, loss));
             progress.step(done.min(total), total, &format!("loss {loss:.3}"));
+            if progress.stopped() {
+                return Err(ModelError::Stopped { step: done, total });
+            }
         }
         report.epochs += 1;
         report.training_loss = sum / (count.max(1)) as f64;

@@ -102,16 +102,29 @@ pub struct TowerSettings {
     pub id_dropout: f64,
 }
 
-/// Training on the first part of a log.
+/// Training on a log or its first part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OfflineSettings {
-    /// Passes over the windows.
+    /// Passes over the windows, at most.
     pub epochs: usize,
     /// Windows at most, the newest of every listener first. Each has `lookback + 50` plays.
     pub windows: usize,
+    /// The share of the windows whose newest 50 plays are never a target of training and judge each
+    /// epoch, in [0, 0.5); drawn by listener and seed. With one epoch there is nothing to choose and
+    /// none is held out.
+    pub validation: f64,
+    /// Epochs without a better loss on what is held out after which training stops. The values of the
+    /// best epoch are kept.
+    pub patience: usize,
     /// Windows in a step.
     pub batch: usize,
+    /// Windows that go through the language model at once, where memory does not suffice for a whole
+    /// step: their gradients are gathered, and the step is the same up to rounding. 0: all of a step.
+    pub micro_batch: usize,
+    /// Steps from one time that progress is kept to the next, where it is; it is also kept when
+    /// training is stopped.
+    pub keep_every: u64,
     /// AdamW's rate for the adapter.
     pub lora_rate: f64,
     /// AdamW's rate for everything else.
@@ -237,7 +250,11 @@ impl Default for OfflineSettings {
         Self {
             epochs: 1,
             windows: 800,
+            validation: 0.1,
+            patience: 1,
             batch: 16,
+            micro_batch: 0,
+            keep_every: 50,
             lora_rate: 5e-4,
             head_rate: 2e-3,
             weight_decay: 0.01,
@@ -328,6 +345,15 @@ impl E4SRecSettings {
         self.lora.config().validate().map_err(ModelError::Nn)?;
         count("e4srec.offline.batch", self.offline.batch, 1)?;
         count("e4srec.offline.windows", self.offline.windows, 0)?;
+        count("e4srec.offline.micro_batch", self.offline.micro_batch, 0)?;
+        share("e4srec.offline.validation", self.offline.validation, 0.5)?;
+        if self.offline.keep_every == 0 {
+            return Err(ModelError::setting(
+                "e4srec.offline.keep_every",
+                self.offline.keep_every,
+                "to at least 1",
+            ));
+        }
         count("e4srec.offline.candidates", self.offline.candidates, 1)?;
         rate("e4srec.offline.lora_rate", self.offline.lora_rate)?;
         rate("e4srec.offline.head_rate", self.offline.head_rate)?;

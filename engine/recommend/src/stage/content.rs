@@ -115,6 +115,13 @@ impl Content {
         self.rows.resize(self.tracks.len() * self.dimensions, 0.0);
     }
 
+    /// The same tracks, of which nobody has been told.
+    pub(super) fn untold(mut self) -> Self {
+        self.admitted = 0;
+        self.enriched.clear();
+        self
+    }
+
     /// What the encoder is to be given again after a restart: it had not answered.
     pub(super) fn unanswered(&mut self) -> VecDeque<TrackId> {
         self.outstanding = 0;

@@ -166,6 +166,9 @@ pub struct Parts {
     pub recommenders: Vec<Box<dyn Recommender>>,
     /// Teaches them on the first part of the log.
     pub curriculum: Option<Box<dyn Curriculum>>,
+    /// Tracks that are there before the first play, with vectors as long as the encoder's: those that
+    /// `recommenders` were trained on. A checkpoint has its own.
+    pub known: Option<Content>,
     /// Encodes new tracks, if anything does.
     pub encoder: Option<EncoderLink>,
     /// Gives tracks their ids; others may look them up.

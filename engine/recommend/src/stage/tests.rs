@@ -26,6 +26,7 @@ use crate::rules::SequentialRules;
 use crate::training::TrainingLog;
 
 mod encoder;
+mod known;
 mod slow;
 
 /// Topic, key, value.
@@ -146,6 +147,14 @@ fn batches(id: LaneId, lanes: u32, script: Vec<Line>, batch: usize) -> VecDeque<
 }
 
 fn stage(lanes: u32, encoder: Option<EncoderLink>) -> (RecommendStage, Committed) {
+    stage_with(lanes, encoder, |_| {})
+}
+
+fn stage_with(
+    lanes: u32,
+    encoder: Option<EncoderLink>,
+    change: impl FnOnce(&mut Parts),
+) -> (RecommendStage, Committed) {
     let committed = Committed::default();
     let settings = StageSettings {
         epoch: 64,
@@ -165,9 +174,10 @@ fn stage(lanes: u32, encoder: Option<EncoderLink>) -> (RecommendStage, Committed
             "personal-most-pop".to_owned(),
         )],
     };
-    let parts = Parts {
+    let mut parts = Parts {
         recommenders: Vec::new(),
         curriculum: Some(Box::new(Counting)),
+        known: None,
         encoder,
         checkpointing: None,
         restored: None,
@@ -180,6 +190,7 @@ fn stage(lanes: u32, encoder: Option<EncoderLink>) -> (RecommendStage, Committed
         watcher: Box::new(()),
         clock: Arc::new(MachineClock::start()),
     };
+    change(&mut parts);
     (RecommendStage::new(settings, parts).unwrap(), committed)
 }
 

@@ -79,8 +79,8 @@ impl WarmUp {
         let mut listeners: Vec<_> = self.plays.into_iter().collect();
         listeners.sort_by(|a, b| name(a.0).cmp(name(b.0)));
         let mut log = TrainingLog::default();
-        for (_, plays) in listeners {
-            log.push(plays);
+        for (user, plays) in listeners {
+            log.push_named(name(user), plays);
         }
         (self.curriculum, log)
     }

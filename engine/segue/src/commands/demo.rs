@@ -22,6 +22,7 @@ use crate::report::distributions::{Completion, Latency};
 use crate::report::figures::count;
 use crate::report::{Report, html, json, terminal};
 use crate::shutdown;
+use crate::trained;
 use crate::watch::{RunWatcher, Seen};
 
 /// What to say to people who have no log at hand.
@@ -143,9 +144,13 @@ fn run(
     for topic in output_topics(config) {
         embedded.ensure_topic(topic, lanes)?;
     }
-    let train_plays = (log.listens as f64 * config.recommend.train_share) as u64;
+    let train_plays = match config.has_trained_models() {
+        true => 0,
+        false => ((log.listens as f64 * config.recommend.train_share) as u64).max(1),
+    };
     let (encoder, batch) = models.encoder(config)?;
-    let curriculum = models.curriculum(config, clock.clone(), taught)?;
+    let answering =
+        trained::answering(models, config, encoder.dimensions(), clock.clone(), taught)?;
     let delivery = input::delivery(config, lanes);
     let replay = input::spawn(
         log.stream,
@@ -168,14 +173,15 @@ fn run(
         stage: segue_recommend::stage::StageSettings {
             // A report is worth as much as it can be had again.
             exact: true,
-            train_plays: train_plays.max(1),
+            train_plays,
             unmeasured: models::unmeasured(),
             compare: models::comparisons(config),
             ..config.stage()
         },
         queues: config.queues,
-        recommenders: Vec::new(),
-        curriculum: Some(curriculum),
+        recommenders: answering.recommenders,
+        curriculum: answering.curriculum,
+        known: answering.known,
         encoder: Some((encoder, batch)),
         checkpointing: None,
         restored: None,
@@ -245,13 +251,21 @@ impl About {
         report.machine.threads = taught.threads;
         fill_counts(&mut report, summary, self.rejects);
         fill_distributions(&mut report, summary);
-        let teaching = seen.teaching.unwrap_or((took, took));
+        // Where nothing is taught, everything comes after it.
+        let teaching = seen.teaching.unwrap_or((read_in, read_in));
         report.phases = phases(summary, taught, read_in, teaching, took);
         report.throughput = throughput(
             &seen.throughput,
             (summary.trained_on, summary.stream.plays),
             (read_in, teaching, took),
         );
+        if summary.trained_on == 0 {
+            // Models that were trained before: there was no such part.
+            report.phases.retain(|phase| phase.name != TRAINING_PART);
+            report
+                .throughput
+                .retain(|watched| watched.phase != TRAINING_PART);
+        }
         report.curves = taught.curves(&summary.losses);
         report.adapters = taught.adapters();
         report.notes = notes(summary, taught, &self.examples);
@@ -259,7 +273,7 @@ impl About {
     }
 }
 
-fn fill_counts(report: &mut Report, summary: &RunSummary, rejects: u64) {
+pub(super) fn fill_counts(report: &mut Report, summary: &RunSummary, rejects: u64) {
     let stream = &summary.stream;
     let counts = &mut report.counts;
     counts.records = stream.records;
@@ -279,7 +293,7 @@ fn fill_counts(report: &mut Report, summary: &RunSummary, rejects: u64) {
     counts.predictions = summary.predictions;
 }
 
-fn fill_distributions(report: &mut Report, summary: &RunSummary) {
+pub(super) fn fill_distributions(report: &mut Report, summary: &RunSummary) {
     for (plays, sessions) in &summary.stream.session_plays {
         for _ in 0..*sessions {
             report.sessions.record(u64::from(*plays));
@@ -354,8 +368,13 @@ fn notes(summary: &RunSummary, taught: &Taught, rejected: &[String]) -> Vec<Stri
         .as_ref()
         .and_then(|report| report.recommenders.first())
         .map_or(0, |one| one.parts.cold_tracks.events);
+    let trained_before = "Models were trained before, on another log or on this one: look into the \
+                          model.json of models.trained. Where it was this log, they have seen what they \
+                          are measured on.";
     let mut notes = vec![
-        format!(
+        match summary.trained_on {
+            0 => trained_before.to_owned(),
+            _ => format!(
             "Models were trained on the first {} plays and the {} tracks that were there by then; \
              {} more came after the split, each in the catalogue from the epoch of its first play \
              on. A play of a track that nobody has played before is a miss for everyone: {} were.",
@@ -364,6 +383,7 @@ fn notes(summary: &RunSummary, taught: &Taught, rejected: &[String]) -> Vec<Stri
             count(new),
             count(cold),
         ),
+        },
         "Every play is ranked in the full catalogue before anything is learnt from it; ties rank \
          last; what a listener has played is not masked."
             .to_owned(),
@@ -393,7 +413,7 @@ fn notes(summary: &RunSummary, taught: &Taught, rejected: &[String]) -> Vec<Stri
 }
 
 /// The commit of the checkout that the binary runs in, if there is one.
-fn commit() -> Option<String> {
+pub(super) fn commit() -> Option<String> {
     let output = std::process::Command::new("git")
         .args(["rev-parse", "--short", "HEAD"])
         .output()

@@ -464,8 +464,7 @@ pub fn output_topics(config: &Config) -> Vec<&str> {
         .collect()
 }
 
-/// A run that answers with what needs no training, as the configuration has it; without checkpoints,
-/// and with nobody watching or stopping it.
+/// A run that answers with what needs no training; without checkpoints, watched and stopped by nobody.
 pub fn counting(config: &Config, sources: Vec<Box<dyn Source>>, sink: Box<dyn Sink>) -> Pipeline {
     Pipeline {
         stage: StageSettings {
@@ -480,6 +479,7 @@ pub fn counting(config: &Config, sources: Vec<Box<dyn Source>>, sink: Box<dyn Si
         queues: config.queues,
         recommenders: counting_recommenders(),
         curriculum: None,
+        known: None,
         encoder: None,
         checkpointing: None,
         restored: None,

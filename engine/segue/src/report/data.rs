@@ -1,7 +1,7 @@
 //! Everything a run can say about itself.
 
 use segue_recommend::prequential::PrequentialReport;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::distributions::{Completion, Latency, SessionLengths};
 
@@ -104,7 +104,7 @@ pub struct Counts {
 }
 
 /// One part of the run.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Phase {
     /// What it did.
     pub name: String,
@@ -135,7 +135,7 @@ pub struct Headline {
 }
 
 /// A training curve.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Curve {
     /// Whose training; curves of one model share a plot.
     pub model: String,

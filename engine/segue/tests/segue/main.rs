@@ -14,6 +14,7 @@
 //! - `keys`: a topic keyed otherwise is noticed, and mended.
 //! - `models`: a run that the language model answers is restored as what it was, from its training on.
 //! - `poison`: bad records in a real topic are dead letters once, with all they came with.
+//! - `train`: models that are trained in parts, and answer from the first round on.
 //! - `refusals`: what people get wrong, and what they are told.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
@@ -32,3 +33,4 @@ mod replay_equals_live;
 mod rig;
 mod same_answer;
 mod stuck;
+mod train;

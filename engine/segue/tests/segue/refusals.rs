@@ -39,6 +39,7 @@ fn help_teaches_and_config_shows_every_key() {
         &["replay", "--help"],
         &["models", "pull", "--help"],
         &["models", "check", "--help"],
+        &["train", "--help"],
     ] {
         let output = segue(arguments).output().unwrap();
         assert!(output.status.success());

@@ -113,6 +113,12 @@ fn check(run: &Run, config: &Config, name: &str) -> Result<()> {
             config.recommend.train_plays
         );
     }
+    if config.has_trained_models() {
+        bail!(
+            "models.trained is set: models answer and learn in a run alone, on all partitions; leave it \
+             empty, or leave kafka.instance out"
+        );
+    }
     if run.is_bounded() || run.from != super::From::Stored {
         bail!(
             "--until-now, --until-end and --from are for a run alone: an instance of a group goes on from \
