@@ -8,7 +8,8 @@ The names are those of the tables: all of them, or the ones that are asked for.
 - `minilm`, `smollm2`: the real weights of `make setup`;
 - `shapes`: small seeded models of each family that transformers makes and saves (`shapes.py`);
 - `adapters`: adapters that PEFT trains on one of those, and one that Segue trained (`adapters.py`);
-- `blocks`: quantised blocks as the `gguf` package reads them (`blocks.py`).
+- `blocks`: quantised blocks as the `gguf` package reads them (`blocks.py`);
+- `files`: a small model as a GGUF file, as transformers reads it (`files.py`).
 
 The tests of `engine/encode` and `engine/nn` hold our own implementation against what is written
 here.
@@ -30,6 +31,7 @@ sys.dont_write_bytecode = True  # no __pycache__ in the checkout
 
 from adapters import adapters_golden  # noqa: E402
 from blocks import blocks_golden  # noqa: E402
+from files import files_golden  # noqa: E402
 from shapes import shapes_golden  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -129,6 +131,7 @@ def main() -> None:
         "shapes": shapes_golden,
         "adapters": adapters_golden,
         "blocks": blocks_golden,
+        "files": files_golden,
     }
     unknown = [name for name in sys.argv[1:] if name not in tables]
     if unknown:

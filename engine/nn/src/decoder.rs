@@ -81,7 +81,8 @@ impl Decoder {
         let (hidden, vocab) = (config.hidden_size, config.vocab_size);
         let table = |name: &str| -> Result<Tensor, NnError> {
             let tensor = weights.get_shaped(name, &[vocab, hidden])?;
-            Ok(tensor.f_to_device(place.1)?.f_to_kind(place.0)?)
+            // Narrowed first: a GPU need not have room for the table in `f32`.
+            Ok(tensor.f_to_kind(place.0)?.f_to_device(place.1)?)
         };
         let factors = match weights.contains("rope_freqs.weight") {
             true => Some(weights.get("rope_freqs.weight")?),

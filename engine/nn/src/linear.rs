@@ -60,7 +60,8 @@ impl Linear {
         place: (Kind, Device),
     ) -> Result<Self, NnError> {
         let weight = weights.get_shaped(&format!("{name}.weight"), &[output, input])?;
-        let weight = weight.f_to_device(place.1)?.f_to_kind(place.0)?;
+        // Narrowed first: a GPU need not have room for the weight in `f32`.
+        let weight = weight.f_to_kind(place.0)?.f_to_device(place.1)?;
         let bias = bias.load(weights, name, output, place)?;
         Ok(Self::of(Weight::Plain(weight), bias))
     }

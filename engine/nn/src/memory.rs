@@ -1,13 +1,8 @@
 //! What a decoder will take, part by part, before a byte of its weights is read; and whether there
 //! is that much.
 //!
-//! ```text
-//! embeddings      500.0 MB
-//! layers          7.93 GB
-//! ...
-//! ```
-//! The sizes are those of the tensors that stay; what a pass computes comes and goes on top, of
-//! which only the weight that is unpacked at the time is counted ([`MemoryTable::unpacked`]).
+//! The sizes are those of the tensors that stay. What a pass computes comes and goes on top; of it
+//! only weights that are unpacked for the time are counted ([`MemoryTable::unpacked`]).
 
 use std::fmt;
 
@@ -33,6 +28,9 @@ pub struct MemoryPlan {
     pub slots: usize,
     /// Tokens of each.
     pub capacity: i64,
+    /// Whether adapters are trained on it. Then each packed weight stays in plain numbers from the
+    /// forward pass until the backward one is through.
+    pub learning: bool,
 }
 
 /// Bytes by part.
@@ -50,7 +48,8 @@ pub struct MemoryTable {
     pub lora: u64,
     /// Keys and values.
     pub kv_slots: u64,
-    /// The largest packed weight in plain numbers, as it is while it is multiplied.
+    /// Packed weights in plain numbers: the largest, as it is while it is multiplied; all of them
+    /// where adapters are trained.
     pub unpacked: u64,
 }
 
@@ -65,7 +64,7 @@ impl MemoryTable {
         let layers = depth as u64;
         let each = plan.kind.elt_size_in_bytes() as u64;
         let table = product(&[config.vocab_size, config.hidden_size, each as i64]);
-        let (mut dense, mut largest) = (0u64, 0u64);
+        let (mut dense, mut plain_layer, mut largest) = (0u64, 0u64, 0u64);
         for projection in Projection::ALL {
             let ((output, input), bias) = config.dense(projection);
             let plain = product(&[output, input, each as i64]);
@@ -76,6 +75,7 @@ impl MemoryTable {
             if bias {
                 dense = dense.saturating_add(product(&[output, each as i64]));
             }
+            plain_layer = plain_layer.saturating_add(plain);
             largest = largest.max(plain);
         }
         let mut lora = 0u64;
@@ -98,6 +98,7 @@ impl MemoryTable {
             kv_slots: tokens.saturating_mul(per_token).saturating_mul(layers),
             unpacked: match plan.weights {
                 WeightFormat::AsComputed => 0,
+                WeightFormat::Packed4 if plan.learning => plain_layer.saturating_mul(layers),
                 WeightFormat::Packed4 => largest,
             },
         })
@@ -132,7 +133,7 @@ impl MemoryTable {
             ("output layer", self.head),
             ("adapters", self.lora),
             ("keys and values", self.kv_slots),
-            ("one unpacked weight", self.unpacked),
+            ("unpacked weights", self.unpacked),
         ]
     }
 }

@@ -4,7 +4,8 @@
 //! A weight is unpacked anew for each product, by plain tensor operations on whatever device it
 //! lives on, and forgotten after it. Only the projections of the layers are kept like this:
 //! embeddings are looked up by row, and norms and biases are small. While gradients are recorded,
-//! what was unpacked stays until the backward pass is through.
+//! what was unpacked stays until the backward pass is through. On a CPU unpacking takes several
+//! times as long as a short product: packed weights are for room, not for speed.
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -122,7 +123,7 @@ impl Packed {
             for start in (0..output).step_by(usize::try_from(at_once).unwrap_or(1)) {
                 let count = at_once.min(output - start);
                 let rows = self.rows(start, count)?;
-                let _copied = whole.f_narrow(0, start, count)?.f_copy_(&rows)?;
+                whole.f_narrow(0, start, count)?.f_copy_(&rows)?;
             }
             Ok(whole)
         })

@@ -20,6 +20,7 @@ fn plan(kind: Kind, weights: WeightFormat) -> MemoryPlan {
         lora: None,
         slots: 0,
         capacity: 0,
+        learning: false,
     }
 }
 
@@ -131,6 +132,16 @@ fn packed_a_13b_fits_24_gb_and_a_70b_80_gb_with_adapters_and_caches() {
         table.check(None).unwrap();
         let per_weight = table.layers as f64 / weights as f64;
         assert!(per_weight < 0.7, "{per_weight}");
+
+        // Training it keeps every weight in plain numbers for a while, and the table says so.
+        let learning = MemoryPlan {
+            learning: true,
+            ..full
+        };
+        let learning = MemoryTable::of(&config, &learning).unwrap();
+        let plain = MemoryTable::of(&config, &plan(Kind::BFloat16, WeightFormat::AsComputed));
+        assert_eq!(learning.unpacked, plain.unwrap().layers);
+        assert!(learning.check(Some(card)).is_err());
 
         let wide = plan(Kind::BFloat16, WeightFormat::AsComputed);
         let wide = MemoryTable::of(&config, &wide).unwrap();

@@ -4,11 +4,13 @@
 //! 1. [`smollm2`]: the real SmolLM2-135M;
 //! 2. [`shapes`]: small models of each published shape, as transformers saves them;
 //! 3. [`adapters`]: adapters in the format of PEFT, both ways;
-//! 4. [`packed`]: weights that stay packed.
+//! 4. [`packed`]: weights that stay packed;
+//! 5. [`files`]: a GGUF file of another family.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod adapters;
+mod files;
 mod packed;
 mod shapes;
 mod smollm2;
