@@ -317,6 +317,24 @@ class Peers(unittest.TestCase):
         self.assertIsNotNone(peers.FUNCTIONS.fullmatch("cublasCreate_v2"))
 
 
+class Models(unittest.TestCase):
+    """The pretrained weights."""
+
+    def test_what_the_program_pulled_is_left_to_it(self):
+        """A folder with the program's own note is neither asked for nor touched."""
+        with tempfile.TemporaryDirectory() as folder:
+            models = pathlib.Path(folder) / ".models"
+            for name in ("minilm", "smollm2-135m"):
+                (models / name).mkdir(parents=True)
+                (models / name / "segue-model.toml").write_text("")
+            said = io.StringIO()
+            with unittest.mock.patch.object(setup, "ROOT", pathlib.Path(folder)):
+                with contextlib.redirect_stdout(said):
+                    setup.install_models()
+            self.assertEqual(said.getvalue().count("stays so"), 2)
+            self.assertEqual(sorted(path.name for path in models.rglob("*.*")), ["segue-model.toml"] * 2)
+
+
 class Pins(unittest.TestCase):
     """What is pinned, and how it is asked for."""
 

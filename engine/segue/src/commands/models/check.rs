@@ -99,7 +99,7 @@ impl CheckCommand {
             println!("{} in {}", subject.name, subject.path.display());
             let findings = findings(subject, &e4srec, device);
             for (what, found) in &findings.lines {
-                println!("  {what:<36} {found}");
+                println!("  {what:<40} {found}");
             }
             unusable += usize::from(findings.faults > 0);
         }

@@ -77,7 +77,10 @@ impl PullCommand {
                 self.name
             )
         })?;
-        println!("{}", model.notice);
+        // Where it has to be accepted and was not, the refusal quotes it.
+        if self.accept_licence || !model.consent {
+            println!("{}", model.notice);
+        }
         let folder = place::folder(&config.models).join(&model.name);
         let stop = shutdown::on_signal(None)?;
         let bar = watch::byte_bar("models pull");
