@@ -111,15 +111,10 @@ fn settings(encoder: &str, ask: &Ask) -> anyhow::Result<Value> {
         "epochs": size("epochs")?,
         "patience": size("patience")?,
     });
-    match encoder {
-        // BERT's own deviation is for ten times the components.
-        "bert4rec" => settings["init"] = json!(0.1),
-        "gru4rec" => {
-            settings["learning_rate"] = json!(0.002);
-            settings["dropout"] = json!(0.3);
-            settings["input_dropout"] = json!(0.3);
-        }
-        _ => {}
+    if encoder == "gru4rec" {
+        settings["learning_rate"] = json!(0.002);
+        settings["dropout"] = json!(0.3);
+        settings["input_dropout"] = json!(0.3);
     }
     Ok(settings)
 }
