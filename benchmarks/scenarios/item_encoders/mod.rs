@@ -96,10 +96,12 @@ fn movielens() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The reference settings of facts that were published, in windows as the engine has them.
+/// The reference settings (64 components, two blocks, rate 0.001), in windows as long as the engine
+/// has them.
 fn settings(encoder: &str, ask: &Ask) -> anyhow::Result<Value> {
     let size = |key: &str| ask.config.size(&format!("{encoder}_{key}"), ask.quick);
     let mut settings = json!({
+        "dimensions": 64,
         "lookback": 50,
         // Nothing is new at inference.
         "unknown": 0.0,
@@ -110,6 +112,7 @@ fn settings(encoder: &str, ask: &Ask) -> anyhow::Result<Value> {
         "patience": size("patience")?,
     });
     if encoder == "gru4rec" {
+        settings["learning_rate"] = json!(0.002);
         settings["dropout"] = json!(0.3);
         settings["input_dropout"] = json!(0.3);
     }
