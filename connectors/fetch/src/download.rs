@@ -210,6 +210,12 @@ pub(crate) fn set_aside(path: &Path, whole: &Path) -> io::Result<PathBuf> {
     Ok(kept)
 }
 
+/// Bytes that the disk of a file or folder still takes, where the system says.
+pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 enum Failure {
     /// The connection broke: worth another attempt.
     Broken(String),
@@ -346,11 +352,8 @@ impl Part {
     /// Refuses to begin what the disk cannot hold, where both are known.
     fn has_room(&self, total: Option<u64>) -> Result<(), Failure> {
         let missing = total.unwrap_or(0).saturating_sub(self.bytes);
-        match rustix::fs::fstatvfs(&self.file) {
-            Ok(disk) if missing > disk.f_bavail.saturating_mul(disk.f_frsize) => {
-                let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-                Err(Failure::Final(self.no_room(total, free)))
-            }
+        match free_bytes(&self.path) {
+            Some(free) if missing > free => Err(Failure::Final(self.no_room(total, free))),
             _ => Ok(()),
         }
     }

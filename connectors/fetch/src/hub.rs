@@ -34,8 +34,6 @@ pub struct Snapshot {
 /// What the hub says of a file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HubFile {
-    /// Where it is to be had.
-    pub address: Address,
     /// Its length.
     pub bytes: Option<u64>,
     /// SHA-256 of a large file, git's hash of a small one; a mirror may leave it out.
@@ -125,11 +123,6 @@ impl Hub {
         }
     }
 
-    /// Where it is.
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
-    }
-
     /// What a repository (`owner/name`) holds at a revision (branch, tag or commit).
     ///
     /// # Errors
@@ -175,8 +168,7 @@ impl Hub {
         commit: &str,
         path: &str,
     ) -> Result<HubFile, HubError> {
-        let segments = repository.split('/').chain(["resolve", commit]);
-        let mut address = self.address(segments.chain(path.split('/')))?;
+        let mut address = self.file_address(repository, commit, path)?;
         for _ in 0..MOVES {
             let answer = client.patiently(|| client.head(&address));
             let response = self.granted(repository, &address, answer)?;
@@ -198,7 +190,6 @@ impl Hub {
                 response.status().is_success().then_some(length)
             });
             return Ok(HubFile {
-                address,
                 bytes: bytes.and_then(|bytes| bytes.parse().ok()),
                 checksum: tag.as_deref().and_then(tagged),
             });

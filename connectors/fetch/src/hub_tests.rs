@@ -48,11 +48,6 @@ fn a_large_file_says_its_checksum_before_it_leads_to_its_store() {
     let file = file.unwrap();
     assert_eq!(file.checksum, Some(Checksum::Sha256(SHA256.to_owned())));
     assert_eq!(file.bytes, Some(6));
-    assert!(
-        file.address
-            .to_string()
-            .ends_with("/a/b/resolve/c0ffee/model.safetensors")
-    );
     assert_eq!(server.asked().len(), 1);
     assert_eq!(server.asked()[0].method, "HEAD");
 }
@@ -84,7 +79,7 @@ fn a_renamed_repository_is_followed() {
     let file = hub(&server)
         .file(&client(), "old/b", "c0ffee", "config.json")
         .unwrap();
-    assert!(file.address.to_string().contains("/new/b/"));
+    assert_eq!(file.bytes, Some(6), "that of the new place");
     // In a circle, not for ever.
     let around = Answer::Moved("/x/b/resolve/c0ffee/config.json".to_owned());
     server.route(

@@ -9,7 +9,9 @@ use std::sync::atomic::AtomicBool;
 use crate::Consent;
 use crate::checksum::{Checksum, sha256_of};
 use crate::client::{Address, Client};
-use crate::download::{DownloadError, DownloadProgress, Published, download, set_aside};
+use crate::download::{
+    DownloadError, DownloadProgress, Published, download, free_bytes, set_aside,
+};
 use crate::hub::Hub;
 use crate::known::{Known, Package, is_plain};
 use crate::lock::{Lock, LockedFile, Origin};
@@ -78,6 +80,8 @@ pub type Watch<'a> = dyn FnMut(Doing, &str, DownloadProgress) + 'a;
 struct Wanted {
     name: String,
     checksum: Option<Checksum>,
+    /// Its length, where it is known.
+    bytes: Option<u64>,
 }
 
 impl Pull<'_> {
@@ -119,12 +123,16 @@ impl Pull<'_> {
             Some(noted) => noted,
             None => self.ask_hub()?,
         };
-        let mut staged = Vec::new();
+        let mut missing = Vec::new();
         for file in &wanted {
             // Without a checksum nobody knows whose file it is.
-            if file.checksum.is_some() && self.is_whole(file, watch)? {
-                continue;
+            if file.checksum.is_none() || !self.is_whole(file, watch)? {
+                missing.push(file);
             }
+        }
+        self.has_room(&missing)?;
+        let mut staged = Vec::new();
+        for file in missing {
             let published = Published {
                 name: format!("{repository}/{}", file.name),
                 file_name: file.name.clone(),
@@ -157,6 +165,7 @@ impl Pull<'_> {
         let wanted = |file: LockedFile| Wanted {
             name: file.name,
             checksum: Some(Checksum::Sha256(file.sha256)),
+            bytes: Some(file.bytes),
         };
         let commit = commit.clone();
         let files = lock.files.into_iter().map(wanted).collect();
@@ -202,7 +211,11 @@ impl Pull<'_> {
                 }
                 checksum = Some(Checksum::Sha256(sha256.clone()));
             }
-            wanted.push(Wanted { name, checksum });
+            wanted.push(Wanted {
+                name,
+                checksum,
+                bytes: said.bytes,
+            });
         }
         let origin = Origin::Hub {
             repository: place.repository.clone(),
@@ -245,6 +258,7 @@ impl Pull<'_> {
             wanted.push(Wanted {
                 name: member.to.clone(),
                 checksum: known.or_else(noted).map(Checksum::Sha256),
+                bytes: None,
             });
         }
         let mut missing = Vec::new();
@@ -318,6 +332,31 @@ impl Pull<'_> {
             kept: set_aside(&path, &path).map_err(fail)?,
         }
         .into())
+    }
+
+    /// Refuses to begin what the disk cannot hold: thirty shards are not fetched to find that out.
+    fn has_room(&self, missing: &[&Wanted]) -> Result<(), DownloadError> {
+        let staging = self.folder.join(STAGING);
+        let here = |name: &str| {
+            let of = |name: &str| Some(std::fs::metadata(staging.join(name)).ok()?.len());
+            of(name)
+                .or_else(|| of(&format!("{name}.part")))
+                .unwrap_or(0)
+        };
+        let bytes = missing.iter().map(|file| {
+            let bytes = file.bytes.unwrap_or(0);
+            bytes.saturating_sub(here(&file.name))
+        });
+        let missing = bytes.fold(0, u64::saturating_add);
+        match free_bytes(&staging) {
+            Some(free) if missing > free => Err(DownloadError::NoRoom {
+                name: self.model.name.clone(),
+                folder: staging,
+                missing,
+                free,
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn fetch(

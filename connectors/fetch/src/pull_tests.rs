@@ -294,6 +294,28 @@ fn a_repository_without_weights_is_refused_before_anything_is_fetched() {
 }
 
 #[test]
+fn what_the_disk_cannot_hold_is_not_begun() {
+    let hub = Published::start();
+    let folder = tempfile::tempdir().unwrap();
+    let large = Route::of("")
+        .header("X-Linked-Etag", format!("\"{}\"", sha256(&weights())))
+        .header("X-Linked-Size", (1u64 << 60).to_string());
+    hub.server.route(
+        &format!("/a/tiny/resolve/{COMMIT}/model-1.safetensors"),
+        large,
+    );
+    let error = hub.pull(&model(), folder.path(), None).unwrap_err();
+    assert!(
+        matches!(&error, PullError::Download(DownloadError::NoRoom { missing, .. }) if *missing > 1 << 60),
+        "{error:?}"
+    );
+    assert_eq!(names(&folder.path().join(STAGING)), Vec::<String>::new());
+    let asked = hub.server.asked();
+    let fetched = asked.iter().filter(|asked| asked.method == "GET");
+    assert_eq!(fetched.count(), 1, "what the revision is, and no file");
+}
+
+#[test]
 fn nothing_is_asked_before_the_licence_is_accepted() {
     let hub = Published::start();
     let folder = tempfile::tempdir().unwrap();

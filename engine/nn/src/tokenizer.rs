@@ -118,6 +118,12 @@ impl Tokenizer {
             .map_err(|e| NnError::Tokenizer(e.to_string()))
     }
 
+    /// The largest id that it can say; the model needs a row for it.
+    pub fn largest_id(&self) -> Option<i64> {
+        let ids = self.inner.get_vocab(true).into_values();
+        ids.max().map(i64::from)
+    }
+
     /// The id of one token, such as a marker.
     pub fn id(&self, token: &str) -> Option<i64> {
         self.inner.token_to_id(token).map(i64::from)

@@ -16,7 +16,8 @@ pub(super) fn map(path: &Path) -> Result<Mmap, WeightsError> {
     };
     let file = File::open(path).map_err(open)?;
     // SAFETY: the map is only sound while nobody shortens or rewrites the file. Checkpoints are
-    // moved into place whole and never written in place (`config/setup/wheels.py`); who overwrites
-    // one under a running program breaks that program and nothing else.
+    // moved into place whole and never written in place (`config/setup/wheels.py`,
+    // `connectors/fetch`); who overwrites one under a running program breaks that program and
+    // nothing else.
     unsafe { Mmap::map(&file) }.map_err(open)
 }
