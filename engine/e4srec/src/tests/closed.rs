@@ -10,7 +10,7 @@ use crate::{ClosedE4SRec, ClosedSettings};
 
 fn closed_settings(keys: &[TrackKey]) -> ClosedSettings {
     let mut e4srec = settings();
-    e4srec.offline.epochs = 12;
+    e4srec.offline.epochs = 40;
     e4srec.offline.lora_rate = 1e-2;
     let vector = |at: usize| (0..8).map(|c| ((at * 5 + c * 3) as f32).sin()).collect();
     let vectors = keys.iter().copied().zip((0..).map(vector)).collect();
