@@ -109,7 +109,7 @@ impl Foundation {
     }
 
     /// The same on the same memory.
-    pub(crate) fn share(&self) -> Self {
+    pub fn share(&self) -> Self {
         Self {
             decoder: self.decoder.share(),
             instruction: self.instruction.clone(),
@@ -129,11 +129,6 @@ impl Foundation {
             }
         };
         Ok((self.decoder.share(), instruction))
-    }
-
-    /// Which it is, in words.
-    pub(crate) fn told(&self) -> Result<String, ModelError> {
-        Ok(self.identity()?.to_string())
     }
 
     /// Where it computes.

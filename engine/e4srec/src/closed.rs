@@ -101,7 +101,7 @@ impl SequenceNetwork for Network {
             "{}, {} components, lookback {}, lora of rank {} and alpha {} on {:?}",
             settings
                 .foundation
-                .told()
+                .described()
                 .unwrap_or_else(|error| error.to_string()),
             settings.dimensions,
             settings.e4srec.lookback,

@@ -2,36 +2,29 @@
 //! binary puts it together.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use segue_catalog::encoder::Encoder;
-use segue_e4srec::item_encoders::{ItemEncoder, ItemEncoderSettings};
+use segue_e4srec::item_encoders::ItemEncoderSettings;
 use segue_e4srec::settings::{Bert4RecSettings, E4SRecSettings, Gru4RecSettings, SasRecSettings};
-use segue_e4srec::{AdapterHistory, E4SRec, Footprint, Foundation, Keeper, ModelError};
+use segue_e4srec::{AdapterHistory, ClosedE4SRec, Footprint, Foundation};
 use segue_encode::text::TextEncoder;
-use segue_flow::Remedy;
 use segue_flow::clock::WallClock;
-use segue_listen::TrackKey;
 use segue_nn::device::{self, DeviceChoice, DevicePreference, Precision};
 use segue_nn::memory;
-use segue_recall::GraphWriter;
-use segue_recommend::centroid::CentroidRecall;
-use segue_recommend::popularity::PersonalMostPop;
-use segue_recommend::recommender::{Admitted, RecommendError, Recommender};
-use segue_recommend::rules::SequentialRules;
-use segue_recommend::stage::{Content, Curriculum};
-use segue_recommend::training::{Progress, TrainingLog};
+use segue_recommend::stage::Curriculum;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::report::data::{Curve, Headline, Phase};
-use crate::watch;
+use crate::report::data::Headline;
 
+mod lessons;
 pub mod place;
 mod taught;
 
+pub use lessons::{Lessons, counts};
 pub use taught::Taught;
 
 /// `[models]`.
@@ -61,6 +54,10 @@ pub struct ModelSettings {
     /// A folder that `segue train` has filled: its models answer from the first round on, and nothing
     /// is trained first. Empty: none.
     pub trained: PathBuf,
+    /// Whether E4SRec is also trained with the closed head that it was published with, a row for each item
+    /// of the training log: a baseline, measured beside the others (`e4srec-closed`). Not for models of
+    /// `segue train`.
+    pub closed_head: bool,
     /// Which item encoder is trained: it gives the language model its vectors, and answers where
     /// that one cannot.
     pub item_encoder: ItemEncoderChoice,
@@ -85,6 +82,7 @@ impl Default for ModelSettings {
             encoder_batch: 128,
             adapters: "out/adapters".into(),
             adapters_kept: 32,
+            closed_head: false,
             item_encoder: ItemEncoderChoice::default(),
             trained: PathBuf::new(),
             sasrec: SasRecSettings::default(),
@@ -257,6 +255,7 @@ impl Models {
             foundation,
             recall: config.recall.clone(),
             history,
+            closed_head: config.models.closed_head,
             clock,
             taught,
             stop,
@@ -275,15 +274,17 @@ pub fn unmeasured() -> Vec<String> {
 
 /// Pairs whose difference is reported.
 pub fn comparisons(config: &Config) -> Vec<(String, String)> {
-    [
-        (ONLINE, "e4srec-frozen"),
-        (ONLINE, "e4srec-state"),
-        (ONLINE, config.models.item_encoder(config.seed).name()),
-        (ONLINE, "personal-most-pop"),
-        (ONLINE, "sequential-rules"),
-    ]
-    .map(|(one, other)| (one.to_owned(), other.to_owned()))
-    .to_vec()
+    let others = [
+        "e4srec-frozen",
+        "e4srec-state",
+        config.models.item_encoder(config.seed).name(),
+        "personal-most-pop",
+        "sequential-rules",
+    ];
+    let closed = config.models.closed_head.then_some(ClosedE4SRec::NAME);
+    let others = others.into_iter().chain(closed);
+    let pair = |other: &str| (ONLINE.to_owned(), other.to_owned());
+    others.map(pair).collect()
 }
 
 /// The pair that the report leads with.
@@ -292,251 +293,6 @@ pub fn headline() -> Option<Headline> {
         online: ONLINE.to_owned(),
         frozen: "e4srec-frozen".to_owned(),
     })
-}
-
-/// What is taught, and by whom.
-pub struct Lessons {
-    models: Models,
-    item_encoder: ItemEncoderSettings,
-    e4srec: E4SRecSettings,
-    foundation: Foundation,
-    recall: segue_recall::Settings,
-    history: Option<AdapterHistory>,
-    clock: Arc<dyn WallClock>,
-    taught: Arc<Mutex<Taught>>,
-    stop: Arc<AtomicBool>,
-}
-
-/// A bar over training steps, with what is said beside it.
-struct TrainingBar {
-    bar: indicatif::ProgressBar,
-    stop: Arc<AtomicBool>,
-}
-
-impl Progress for TrainingBar {
-    fn step(&mut self, done: u64, total: u64, note: &str) {
-        self.bar.set_length(total);
-        self.bar.set_position(done);
-        self.bar.set_message(note.to_owned());
-    }
-
-    fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-}
-
-impl Lessons {
-    /// Times a lesson and notes it for the report.
-    fn lesson<T>(
-        &self,
-        name: &'static str,
-        lesson: impl FnOnce(&mut TrainingBar) -> Result<(T, u64), RecommendError>,
-    ) -> Result<T, RecommendError> {
-        let begun = self.clock.now();
-        let mut bar = TrainingBar {
-            bar: watch::bar(0, name),
-            stop: self.stop.clone(),
-        };
-        let (outcome, examples) = lesson(&mut bar)?;
-        bar.bar.finish();
-        let seconds = self.clock.now().saturating_sub(begun).as_secs_f64();
-        let phase = Phase {
-            name: format!("train {name}"),
-            seconds,
-            amount: Some((examples, "examples".to_owned())),
-        };
-        self.note(|taught| taught.phases.push(phase));
-        Ok(outcome)
-    }
-
-    /// Notes the course of a loss for the report.
-    fn curve(&self, model: &str, name: &str, points: Vec<(u64, f64)>) {
-        let curve = Curve {
-            model: model.to_owned(),
-            name: name.to_owned(),
-            points,
-        };
-        self.note(|taught| taught.training.push(curve));
-    }
-
-    fn note(&self, note: impl FnOnce(&mut Taught)) {
-        note(&mut self.taught.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-impl Curriculum for Lessons {
-    fn teach(
-        self: Box<Self>,
-        log: &TrainingLog,
-        content: &Content,
-    ) -> Result<Vec<Box<dyn Recommender>>, RecommendError> {
-        let tracks = content.all();
-        let item_encoder = self.item_encoder(log, &tracks)?;
-        let e4srec = self.language_model(log, &tracks, &*item_encoder, None)?;
-        self.ladder(&e4srec, item_encoder, counts(log), content.dimensions())
-    }
-
-    fn untaught(
-        self: Box<Self>,
-        content: &Content,
-    ) -> Result<Vec<Box<dyn Recommender>>, RecommendError> {
-        let (e4srec, item_encoder) = (
-            self.untaught_language_model()?,
-            self.untaught_item_encoder()?,
-        );
-        let counts = (SequentialRules::default(), PersonalMostPop::new());
-        self.ladder(&e4srec, item_encoder, counts, content.dimensions())
-    }
-}
-
-impl Lessons {
-    /// The item encoder, trained.
-    ///
-    /// # Errors
-    /// See [`RecommendError`]; it was stopped.
-    pub fn item_encoder(
-        &self,
-        log: &TrainingLog,
-        tracks: &[Admitted<'_>],
-    ) -> Result<Box<dyn ItemEncoder>, RecommendError> {
-        let keys: Vec<TrackKey> = tracks.iter().map(|track| track.key).collect();
-        let device = self.models.choice.device;
-        let name = self.item_encoder.name();
-        self.lesson(name, |bar| {
-            let fit = self.item_encoder.fit(log, &keys, device, bar);
-            let (model, report) = fit.map_err(|error| failed(name, &error))?;
-            let examples = (log.plays.len() * report.epochs) as u64;
-            self.curve(name, "training loss", report.training);
-            self.curve(name, "validation loss", report.validation);
-            Ok((model, examples))
-        })
-    }
-
-    /// E4SRec over the item encoder's vectors, trained; `keeper` is where it goes on from.
-    ///
-    /// # Errors
-    /// See [`RecommendError`]; it was stopped, or `keeper` has another training.
-    pub fn language_model(
-        &self,
-        log: &TrainingLog,
-        tracks: &[Admitted<'_>],
-        item_encoder: &dyn ItemEncoder,
-        keeper: Option<&mut dyn Keeper>,
-    ) -> Result<E4SRec, RecommendError> {
-        self.note(|taught| taught.tracks = tracks.len() as u64);
-        self.lesson("e4srec", |bar| {
-            let vectors = item_encoder
-                .item_vectors()
-                .map_err(|error| failed(item_encoder.name(), &error))?;
-            let (on, settings) = (&self.foundation, &self.e4srec);
-            let fit = match keeper {
-                None => E4SRec::fit(on, log, tracks, &vectors, settings, bar),
-                Some(keeper) => E4SRec::fit_kept(on, log, tracks, &vectors, settings, bar, keeper),
-            };
-            let (model, report) = fit.map_err(|error| failed("e4srec", &error))?;
-            tracing::debug!(
-                windows = report.windows,
-                held_out = report.held_out,
-                epochs = report.epochs,
-                kept = report.best_epoch,
-                skipped = report.skipped,
-                "e4srec trained"
-            );
-            self.curve("e4srec", "training loss", report.training);
-            self.curve("e4srec", "validation loss", report.validation);
-            Ok((model, report.tokens))
-        })
-    }
-
-    /// A language model to take up a state.
-    ///
-    /// # Errors
-    /// See [`RecommendError`].
-    pub fn untaught_language_model(&self) -> Result<E4SRec, RecommendError> {
-        E4SRec::untaught(&self.foundation, &self.e4srec).map_err(|error| failed("e4srec", &error))
-    }
-
-    /// An item encoder to take up a state.
-    ///
-    /// # Errors
-    /// See [`RecommendError`].
-    pub fn untaught_item_encoder(&self) -> Result<Box<dyn ItemEncoder>, RecommendError> {
-        let untaught = self.item_encoder.untaught(self.models.choice.device);
-        untaught.map_err(|error| failed(self.item_encoder.name(), &error))
-    }
-
-    /// What tells the frozen language model from others, in words.
-    ///
-    /// # Errors
-    /// See [`RecommendError`].
-    pub fn foundation(&self) -> Result<String, RecommendError> {
-        let described = self.foundation.described();
-        described.map_err(|error| failed("e4srec", &error))
-    }
-
-    /// Where the text encoder's weights are.
-    pub fn encoder_weights(&self) -> PathBuf {
-        self.models.encoder_weights()
-    }
-
-    /// All that answer or are compared with, the language model in its three ways; `dimensions` are
-    /// those of tracks' contents, 0 where nothing encodes them.
-    ///
-    /// # Errors
-    /// See [`RecommendError`].
-    pub fn ladder(
-        &self,
-        e4srec: &E4SRec,
-        item_encoder: Box<dyn ItemEncoder>,
-        (rules, favourites): (SequentialRules, PersonalMostPop),
-        dimensions: usize,
-    ) -> Result<Vec<Box<dyn Recommender>>, RecommendError> {
-        let of_e4srec = |error| failed("e4srec", &error);
-        let mut online = e4srec.online().map_err(of_e4srec)?;
-        if let Some(history) = &self.history {
-            online.keep_history(history.clone());
-        }
-        let frozen = e4srec.frozen().map_err(of_e4srec)?;
-        let state = frozen.following().map_err(of_e4srec)?;
-        self.note(|taught| taught.journal = Some((ONLINE, online.journal())));
-        // The dearest first: who answers is the first that can.
-        let mut ladder: Vec<Box<dyn Recommender>> = vec![
-            Box::new(online),
-            Box::new(state),
-            Box::new(frozen),
-            item_encoder,
-            Box::new(rules),
-        ];
-        if dimensions > 0 {
-            let writer = GraphWriter::new(dimensions, self.recall.clone());
-            let writer = writer.map_err(|error| RecommendError {
-                recommender: CENTROID,
-                detail: error.to_string(),
-                remedy: Remedy::Configure,
-            })?;
-            ladder.push(Box::new(CentroidRecall::new(dimensions, Box::new(writer))));
-        }
-        ladder.push(Box::new(favourites));
-        Ok(ladder)
-    }
-}
-
-/// What is counted on a log: rules, and what everybody plays.
-pub fn counts(log: &TrainingLog) -> (SequentialRules, PersonalMostPop) {
-    let (mut rules, mut favourites) = (SequentialRules::default(), PersonalMostPop::new());
-    rules.train(log);
-    favourites.train(log);
-    (rules, favourites)
-}
-
-/// An error of a lesson, as the stage has it.
-fn failed(recommender: &'static str, error: &ModelError) -> RecommendError {
-    let detail = error.to_string();
-    RecommendError {
-        recommender,
-        detail,
-        remedy: Remedy::Configure,
-    }
 }
 
 #[cfg(test)]

@@ -42,6 +42,15 @@ impl ItemEncoderSettings {
         }
     }
 
+    /// Components of an item's vector.
+    pub fn dimensions(&self) -> i64 {
+        match self {
+            Self::SasRec(settings) => settings.dimensions,
+            Self::Bert4Rec(settings) => settings.dimensions,
+            Self::Gru4Rec(settings) => settings.dimensions,
+        }
+    }
+
     /// Refuses what no model can be built from.
     ///
     /// # Errors
