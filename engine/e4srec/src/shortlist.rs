@@ -77,24 +77,14 @@ impl Shortlist {
         8 * limit + 64
     }
 
-    /// Takes a row in; what it has to reach from now on, if that has changed.
-    fn push(&mut self, row: u32, at_least: f32) -> Option<f32> {
-        self.open.push((row, at_least));
-        if self.open.len() < Self::most(self.limit) {
-            return None;
-        }
-        self.settle()
-    }
-
-    /// The least that the best have; rows that are below it for certain go when they are looked at again.
-    fn settle(&mut self) -> Option<f32> {
+    /// What the worst of the best is at least; `None` as long as there are too few.
+    fn least(&mut self) -> Option<f32> {
         let last = self.limit.checked_sub(1)?;
         if last >= self.open.len() {
             return None;
         }
-        let (_, &mut (_, least), _) = self
-            .open
-            .select_nth_unstable_by(last, |a, b| b.1.total_cmp(&a.1));
+        let by_least = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1);
+        let (_, &mut (_, least), _) = self.open.select_nth_unstable_by(last, by_least);
         Some(least)
     }
 }
@@ -161,17 +151,30 @@ impl Scan<'_> {
                 // The listener's own tracks are scored in any case.
                 if most >= *least && personal.tracks.binary_search(&TrackId(row)).is_err() {
                     let at_least = 2.0f32.mul_add(-error * length, most);
-                    if let Some(reached) = list.push(row, at_least) {
+                    list.open.push((row, at_least));
+                    if list.open.len() >= Shortlist::most(limit)
+                        && let Some(reached) = self.settle(list, length)
+                    {
                         *least = reached;
-                        list.open.retain(|&(row, at_least)| {
-                            let error = self.error.get(row as usize).copied().unwrap_or(0.0);
-                            2.0f32.mul_add(error * length, at_least) >= reached
-                        });
                     }
                 }
             }
         }
+        for (list, &length) in lists.iter_mut().zip(self.lengths) {
+            let _ = self.settle(list, length);
+        }
         lists
+    }
+
+    /// Lets go what is for certain not among the best of a query of this length; what the best have at
+    /// least.
+    fn settle(&self, list: &mut Shortlist, length: f32) -> Option<f32> {
+        let least = list.least()?;
+        list.open.retain(|&(row, at_least)| {
+            let error = self.error.get(row as usize).copied().unwrap_or(0.0);
+            2.0f32.mul_add(error * length, at_least) >= least
+        });
+        Some(least)
     }
 }
 

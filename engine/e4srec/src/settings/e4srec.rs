@@ -273,7 +273,7 @@ impl Default for OnlineSettings {
             row_rate: 0.05,
             content_every: 4,
             content_rate: 2e-4,
-            lora_every: 8,
+            lora_every: 10,
             lora_batch: 16,
             lora_rate: 1e-3,
             reservoir: 4_096,
