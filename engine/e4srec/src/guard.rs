@@ -8,8 +8,10 @@
 //! the examples since then are forgotten, and a new adapter is published with the old one's values.
 //! What was only counted stays: it happened.
 //!
-//! Who has changed, the model or the listeners? A mean that stays low brings its expectation down with
-//! it, so that after some windows the stream as it is now is what answers are held against.
+//! Who has changed, the model or the listeners? A mean alone does not tell: a window has to be of enough
+//! listeners to be alike the one before, and where that cannot be had, the guard is off, as it is by default.
+//! A mean that stays low brings its expectation down with it, so that after some windows the stream as it is
+//! now is what answers are held against.
 
 use std::collections::HashSet;
 

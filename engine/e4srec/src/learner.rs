@@ -257,7 +257,9 @@ impl E4SRec {
             // The loss is a mean; a track's own vector should learn from a play alike in a large
             // and in a small batch.
             let gradient = own.f_grad()?.f_mul_scalar(examples.len() as f64)?;
-            learner.guard.note_rows(&self.tower, rows)?;
+            if settings.watched > 0 {
+                learner.guard.note_rows(&self.tower, rows)?;
+            }
             self.tower
                 .learn_residuals(rows, &gradient, settings.row_rate)?;
             self.tower.refresh(rows)?;

@@ -175,7 +175,11 @@ pub struct OnlineSettings {
     /// Plays after which a play counts half for a track's popularity.
     pub half_life: f64,
     /// Plays of a window in which the model's own answers are watched: where their mean reciprocal
-    /// rank falls, what was learnt since the last window that held is taken back. 0: not watched.
+    /// rank falls, what was learnt since the last window that held is taken back. 0: not watched. For
+    /// streams of many listeners at a time: where whole windows are of other listeners than the ones
+    /// before, the mean falls without any fault of what was learnt. Over 93,080 real plays of 290
+    /// listeners, who come one after the other, windows of 2,048 took back seven times what was right
+    /// (recall@20 33.4 instead of 35.4 %).
     pub watched: u64,
     /// The share of the expected mean reciprocal rank by which a window has to fall below it, in
     /// (0, 1).
@@ -273,14 +277,14 @@ impl Default for OnlineSettings {
             row_rate: 0.05,
             content_every: 4,
             content_rate: 2e-4,
-            lora_every: 10,
+            lora_every: 8,
             lora_batch: 16,
             lora_rate: 1e-3,
             reservoir: 4_096,
             recent: 4_096,
             remembered: 256,
             half_life: 50_000.0,
-            watched: 2_048,
+            watched: 0,
             fall: 0.3,
         }
     }
