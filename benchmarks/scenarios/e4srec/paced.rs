@@ -44,7 +44,15 @@ pub fn measure(
     pace: Pace,
 ) -> anyhow::Result<Latencies> {
     let mut rng = ChaCha8Rng::seed_from_u64(7);
-    let mut heard = vec![0usize; world.sessions.len()];
+    // Listeners are in the middle of their sessions, and known; later ones begin at their first play.
+    let mut heard: Vec<usize> = (0..world.sessions.len())
+        .map(|_| rng.random_range(1..SESSION))
+        .collect();
+    let known: Vec<Question<'_>> = (0..)
+        .zip(&heard)
+        .map(|(listener, &read)| world.ask(listener, first_visit, read))
+        .collect();
+    world.answers(model, &known, pace.batch)?;
     let mut due = Duration::ZERO;
     let mut plays = Vec::with_capacity(pace.answers);
     for _ in 0..pace.answers {

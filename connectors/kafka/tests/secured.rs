@@ -200,12 +200,15 @@ fn a_wrong_identity_is_refused_by_setting() {
 fn a_broker_that_cannot_be_verified_is_not_spoken_to() {
     let broker = broker();
     let mut settings = known(&broker, Mechanism::Plain, PASSWORD);
+    // Where the refusal is not certain it is waited for, each time anew.
+    settings.connect_within = Duration::from_secs(10);
     settings.security.ca_file = Some(certificates(&broker).stranger.clone());
     refused(&settings, &["kafka.security.ca_file"]);
     // The system's authorities do not know it either.
     settings.security.ca_file = None;
     refused(&settings, &["kafka.security.ca_file"]);
-    let elsewhere = encrypted(&broker, broker.elsewhere());
+    let mut elsewhere = encrypted(&broker, broker.elsewhere());
+    elsewhere.connect_within = settings.connect_within;
     refused(&elsewhere, &["kafka.security.ca_file", "kafka.brokers"]);
     // A file that is no certificate.
     settings.security.ca_file = Some(std::env::current_exe().unwrap());
