@@ -49,16 +49,16 @@ pub(crate) struct MemoFacts {
 
 impl Memo {
     /// What belongs into a checkpoint, where answers have to be the same to the last bit.
-    pub fn kept(&self, named: &mut Named) -> MemoFacts {
+    pub fn kept(&self, named: &mut Named) -> Result<MemoFacts, ModelError> {
         let mut rows: Vec<_> = self.rows.iter().map(|(key, row)| (*key, *row)).collect();
         rows.sort_unstable_by_key(|(key, _)| *key);
-        if let Some(all) = self.chunks.first() {
-            named.push(("hidden".to_owned(), all.shallow_clone()));
+        if !self.chunks.is_empty() {
+            named.push(("hidden".to_owned(), Tensor::f_cat(&self.chunks, 0)?));
         }
-        MemoFacts {
+        Ok(MemoFacts {
             rows,
             count: self.count,
-        }
+        })
     }
 
     /// What was kept, of states `hidden` wide.
@@ -153,11 +153,17 @@ impl E4SRec {
             memo.count += order.len() as i64;
             memo.chunks.push(levelled(&answers)?);
         }
-        if memo.chunks.len() > 1 {
+        // Most often all that is asked for has just been read; to join what was read before would copy all
+        // of it for each batch.
+        let newest = memo.chunks.last().map_or(0, |chunk| chunk.size()[0]);
+        let before = memo.count - newest;
+        if place_of.iter().all(|&place| place >= before) {
+            place_of.iter_mut().for_each(|place| *place -= before);
+        } else if memo.chunks.len() > 1 {
             memo.chunks = vec![Tensor::f_cat(&memo.chunks, 0)?];
         }
         let place_of = Tensor::f_from_slice(&place_of)?.f_to_device(self.device())?;
-        match memo.chunks.first() {
+        match memo.chunks.last() {
             Some(all) => Ok(all.f_index_select(0, &place_of)?),
             None => Ok(Tensor::f_zeros(
                 [0, self.backbone.hidden()],

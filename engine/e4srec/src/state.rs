@@ -82,7 +82,7 @@ impl E4SRec {
         let (mut cache, mut memo) = (None, None);
         if self.settings.keep_caches {
             let held = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
-            memo = Some(held.kept(&mut named));
+            memo = Some(held.kept(&mut named)?);
             if let Some(held) = &self.cache {
                 cache = Some(held.kept(&mut named)?);
             }
