@@ -40,6 +40,15 @@ pub struct Publication {
     pub back_to: Option<u64>,
 }
 
+/// How an adapter came to be what it is.
+#[derive(Clone, Copy, Debug)]
+enum Came {
+    /// By a step of this loss.
+    Learnt(f64),
+    /// By going back to this version.
+    Back(u64),
+}
+
 /// The adapters that a model has published, readable from elsewhere while it runs.
 #[derive(Clone, Debug, Default)]
 pub struct Journal(Arc<Mutex<Vec<Publication>>>);
@@ -125,19 +134,23 @@ impl E4SRec {
         if !finite {
             return Ok(self.backbone.decoder.merge_lora()?);
         }
+        self.announce(learner, epoch, Came::Learnt(loss.f_double_value(&[])?))
+    }
+
+    /// Publishes the adapter as it is now, notes it and keeps it.
+    fn announce(&mut self, learner: &Learner, epoch: Epoch, came: Came) -> Result<(), ModelError> {
         self.publish()?;
-        self.tell(Publication {
+        let (loss, back_to) = match came {
+            Came::Learnt(loss) => (Some(loss), None),
+            Came::Back(version) => (None, Some(version)),
+        };
+        let publication = Publication {
             version: self.adapter_version,
             epoch,
             examples: learner.memory.seen(),
-            loss: Some(loss.f_double_value(&[])?),
-            back_to: None,
-        });
-        Ok(())
-    }
-
-    /// Notes what was published, and keeps it.
-    fn tell(&self, publication: Publication) {
+            loss,
+            back_to,
+        };
         self.journal.note(publication);
         if let Some(history) = &self.history
             && let Err(error) = history.keep(&publication, &self.backbone.decoder, &self.beside())
@@ -145,6 +158,7 @@ impl E4SRec {
             let version = publication.version;
             tracing::warn!(version, %error, "an adapter is missing in the history");
         }
+        Ok(())
     }
 
     /// What learns beside the adapter and belongs to its version.
@@ -177,21 +191,13 @@ impl E4SRec {
             return Ok(());
         }
         learner.begin_steps_anew(self)?;
-        self.publish()?;
-        let examples = learner.memory.seen();
-        learner.guard = Guard::new(&self.shared(), examples, self.adapter_version)?;
+        self.announce(learner, epoch, Came::Back(version))?;
+        learner.guard = Guard::of(self, learner.memory.seen())?;
         tracing::info!(
             version,
             now = self.adapter_version,
             "gone back to an adapter as asked"
         );
-        self.tell(Publication {
-            version: self.adapter_version,
-            epoch,
-            examples,
-            loss: None,
-            back_to: Some(version),
-        });
         Ok(())
     }
 
@@ -217,19 +223,20 @@ impl E4SRec {
 
     /// Looks at how the answers have been, and takes back what has made them worse.
     pub(crate) fn watch(&mut self, learner: &mut Learner, epoch: Epoch) -> Result<(), ModelError> {
-        let shared = self.shared();
-        match learner.guard.judge(&self.settings.online) {
+        let Some(guard) = &mut learner.guard else {
+            return Ok(());
+        };
+        match guard.judge(&self.settings.online) {
             Verdict::Open => Ok(()),
             Verdict::Held => {
                 let examples = learner.memory.seen();
-                learner.guard.turn(&shared, examples, self.adapter_version)
+                guard.turn(&self.shared(), examples, self.adapter_version)
             }
             Verdict::Fell { expected, found } => {
-                let back = learner.guard.take_back(&shared, &mut self.tower)?;
+                let back = guard.take_back(&self.shared(), &mut self.tower)?;
                 learner.memory.forget_since(back.examples);
                 learner.begin_steps_anew(self)?;
                 self.tower.refresh_all()?;
-                self.publish()?;
                 tracing::warn!(
                     epoch = epoch.0,
                     expected,
@@ -237,14 +244,7 @@ impl E4SRec {
                     version = back.version,
                     "the answers have become worse: what was learnt since this version is taken back"
                 );
-                self.tell(Publication {
-                    version: self.adapter_version,
-                    epoch,
-                    examples: learner.memory.seen(),
-                    loss: None,
-                    back_to: Some(back.version),
-                });
-                Ok(())
+                self.announce(learner, epoch, Came::Back(back.version))
             }
         }
     }

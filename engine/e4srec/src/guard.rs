@@ -21,6 +21,7 @@ use tch::{Kind, Tensor};
 use crate::error::ModelError;
 use crate::item_tower::{ItemTower, copied, copy_into};
 use crate::kept::{Named, Tensors, numbered};
+use crate::model::E4SRec;
 use crate::settings::OnlineSettings;
 
 /// Weight of the newest window in what is expected.
@@ -113,6 +114,14 @@ impl Guard {
             held: None,
             begun: Standing::of(shared, examples, version)?,
         })
+    }
+
+    /// Of a model as it is, after so many examples; none where its answers are not watched.
+    pub fn of(model: &E4SRec, examples: u64) -> Result<Option<Self>, ModelError> {
+        let watched = model.settings.online.watched > 0;
+        watched
+            .then(|| Self::new(&model.shared(), examples, model.adapter_version))
+            .transpose()
     }
 
     /// A play was found at this rank, or not at all.

@@ -7,11 +7,11 @@ use segue_recommend::catalogue::check_paired;
 use segue_recommend::recommender::{
     Admitted, Example, LearnReport, Ranking, RecommendError, Recommender, Tier,
 };
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use crate::error::ModelError;
 use crate::model::E4SRec;
-use crate::scoring::{best, conservative_ranks};
+use crate::scoring::{conservative_ranks, fill_lists};
 
 /// Columns of scores are rows of the catalogue.
 fn row_is_track(column: usize) -> Option<TrackId> {
@@ -55,14 +55,7 @@ impl Recommender for E4SRec {
         let mut lists = vec![Ranking::default(); asks.len()];
         let all: Vec<usize> = (0..asks.len()).collect();
         self.scores(asks, &all, |catalogue, chunk, scores| {
-            for (row, &ask) in (0i64..).zip(chunk) {
-                let values: Vec<f32> =
-                    Vec::try_from(scores.f_select(0, row)?.f_to_device(Device::Cpu)?)?;
-                if let Some(list) = lists.get_mut(ask) {
-                    *list = best(&values, row_is_track, catalogue, limit);
-                }
-            }
-            Ok(())
+            fill_lists(&mut lists, chunk, &scores, row_is_track, (catalogue, limit))
         })
         .map_err(|error| error.of(name))?;
         out.append(&mut lists);
@@ -113,11 +106,11 @@ impl Recommender for E4SRec {
             Ok(())
         })
         .map_err(|error| error.of(name))?;
-        if let Some(learner) = &mut self.learner {
+        if let Some(guard) = self.learner.as_mut().and_then(|own| own.guard.as_mut()) {
             for (rank, track) in found.iter().zip(actual) {
                 // What nobody has played before could not have been named.
                 if rank.is_some() && track.row() < self.settled {
-                    learner.guard.note_rank(*rank);
+                    guard.note_rank(*rank);
                 }
             }
         }

@@ -38,7 +38,8 @@ pub(crate) struct Learner {
     pub memory: Reservoir,
     pub rng: ChaCha8Rng,
     pub epochs: u64,
-    pub guard: Guard,
+    /// Where the answers are watched.
+    pub guard: Option<Guard>,
 }
 
 /// What of it is not a tensor.
@@ -51,7 +52,7 @@ pub(crate) struct LearnerFacts {
     memory: Reservoir,
     rng: ChaCha8Rng,
     epochs: u64,
-    guard: GuardFacts,
+    guard: Option<GuardFacts>,
 }
 
 impl Learner {
@@ -66,7 +67,10 @@ impl Learner {
             memory: self.memory.clone(),
             rng: self.rng.clone(),
             epochs: self.epochs,
-            guard: self.guard.kept(named)?,
+            guard: match &self.guard {
+                Some(guard) => Some(guard.kept(named)?),
+                None => None,
+            },
         })
     }
 
@@ -74,7 +78,7 @@ impl Learner {
     pub fn take_up(
         &mut self,
         facts: LearnerFacts,
-        (shared, tower): (&[Tensor], &ItemTower),
+        (shared, tower, version): (&[Tensor], &ItemTower, u64),
         tensors: &mut Tensors<'_>,
     ) -> Result<(), ModelError> {
         self.head.take_up("adam.head", &facts.head, tensors)?;
@@ -87,7 +91,15 @@ impl Learner {
         counted("examples seen", facts.memory.seen())?;
         self.memory = facts.memory;
         self.rng = facts.rng;
-        self.guard = Guard::taken_up(facts.guard, shared, tower, tensors)?;
+        let kept = facts.guard;
+        let kept = kept.map(|kept| Guard::taken_up(kept, shared, tower, tensors));
+        // Whether the answers are watched may be another matter than it was: what was kept is then not
+        // needed, or what there is to go back to begins here.
+        match (&mut self.guard, kept.transpose()?) {
+            (Some(guard), Some(kept)) => *guard = kept,
+            (Some(guard), None) => *guard = Guard::new(shared, self.memory.seen(), version)?,
+            (None, _) => {}
+        }
         Ok(())
     }
 
@@ -110,7 +122,7 @@ impl Learner {
             memory: Reservoir::new(settings.reservoir, settings.recent, model.settings.seed),
             rng,
             epochs: 0,
-            guard: Guard::new(&model.shared(), 0, model.adapter_version)?,
+            guard: Guard::of(model, 0)?,
         })
     }
 }
@@ -257,8 +269,8 @@ impl E4SRec {
             // The loss is a mean; a track's own vector should learn from a play alike in a large
             // and in a small batch.
             let gradient = own.f_grad()?.f_mul_scalar(examples.len() as f64)?;
-            if settings.watched > 0 {
-                learner.guard.note_rows(&self.tower, rows)?;
+            if let Some(guard) = &mut learner.guard {
+                guard.note_rows(&self.tower, rows)?;
             }
             self.tower
                 .learn_residuals(rows, &gradient, settings.row_rate)?;

@@ -71,6 +71,24 @@ pub(crate) fn best(
     Ranking { tracks: list }
 }
 
+/// Lists of the best for the asks `chunk`, whose scores are the rows of `scores`, `[n, tracks]`.
+pub(crate) fn fill_lists(
+    lists: &mut [Ranking],
+    chunk: &[usize],
+    scores: &Tensor,
+    track: impl Fn(usize) -> Option<TrackId>,
+    (catalogue, limit): (&Catalogue, usize),
+) -> Result<(), ModelError> {
+    for (row, &ask) in (0i64..).zip(chunk) {
+        let values = scores.f_select(0, row)?.f_to_device(tch::Device::Cpu)?;
+        let values: Vec<f32> = Vec::try_from(values)?;
+        if let Some(list) = lists.get_mut(ask) {
+            *list = best(&values, &track, catalogue, limit);
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -125,10 +125,10 @@ impl E4SRec {
         copy_into(&head, &tensors.all("head", &head)?)?;
         self.tower.take_up(tracks, &mut tensors)?;
         self.inputs.take_up(facts.inputs, &mut tensors)?;
-        let shared = self.shared();
+        let (shared, version) = (self.shared(), facts.adapter_version);
         match (&mut self.learner, facts.learner) {
             (Some(learner), Some(facts)) => {
-                learner.take_up(facts, (&shared, &self.tower), &mut tensors)?;
+                learner.take_up(facts, (&shared, &self.tower, version), &mut tensors)?;
             }
             (None, None) => {}
             _ => return Err(ModelError::State("only one of both learns".to_owned())),

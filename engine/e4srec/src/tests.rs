@@ -79,6 +79,7 @@ pub(crate) fn settings() -> E4SRecSettings {
     settings.online.lora_every = 2;
     settings.online.lora_batch = 4;
     settings.online.content_every = 2;
+    settings.online.watched = 2_048;
     settings
 }
 

@@ -16,7 +16,7 @@ use super::choice::ItemEncoder;
 use super::network::{Reading, SequenceNetwork, Windows};
 use super::training::{self, ItemEncoderReport};
 use crate::error::ModelError;
-use crate::scoring::{best, chunk_rows, conservative_ranks};
+use crate::scoring::{chunk_rows, conservative_ranks, fill_lists};
 use crate::windows::{Token, runs};
 
 /// Windows of a forward pass.
@@ -289,15 +289,8 @@ impl<N: SequenceNetwork> Recommender for SequenceEncoder<N> {
         let mut lists = vec![Ranking::default(); asks.len()];
         let all: Vec<usize> = (0..asks.len()).collect();
         let fill = |chunk: &[usize], scores: Tensor| -> Result<(), ModelError> {
-            for (row, &ask) in (0i64..).zip(chunk) {
-                let values: Vec<f32> =
-                    Vec::try_from(scores.f_select(0, row)?.f_to_device(Device::Cpu)?)?;
-                let track = |column: usize| self.scored.tracks.get(column).copied();
-                if let Some(list) = lists.get_mut(ask) {
-                    *list = best(&values, track, &self.catalogue, limit);
-                }
-            }
-            Ok(())
+            let track = |column: usize| self.scored.tracks.get(column).copied();
+            fill_lists(&mut lists, chunk, &scores, track, (&self.catalogue, limit))
         };
         self.scores(asks, fill, &all)
             .map_err(|error| error.of(N::NAME))?;
