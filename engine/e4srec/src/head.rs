@@ -87,6 +87,11 @@ impl Head {
             .f_matmul(&self.personal)?)
     }
 
+    /// What the personal logits weigh features with, `[FEATURES]`.
+    pub fn personal_weights(&self) -> Tensor {
+        self.personal.shallow_clone()
+    }
+
     /// The popularity logits of `ln(1 + plays)`, any shape.
     pub fn popularity(&self, levels: &Tensor) -> Result<Tensor, ModelError> {
         Ok(levels.f_mul(&self.popularity)?)

@@ -11,10 +11,10 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use crate::chance::normals;
+use crate::coarse::Coarse;
 use crate::error::ModelError;
 use crate::optimise::{ADAGRAD_BEGIN, adagrad_rows};
 use crate::settings::TowerSettings;
-use crate::shortlist::Coarse;
 
 /// The trust in a track's own vector after `plays` plays, in [0, 1).
 pub(crate) fn gate(plays: u32) -> f32 {
@@ -108,7 +108,7 @@ pub(crate) struct ItemTower {
     mapped: Tensor,
     /// The vectors as of the last refresh, `[capacity, d]`
     vectors: Tensor,
-    /// The same in bf16, once somebody has asked for them.
+    /// The same in eight bits, once somebody has asked for them.
     coarse: Option<Coarse>,
 }
 
@@ -166,7 +166,7 @@ impl ItemTower {
         Ok(self.vectors.f_narrow(0, 0, self.rows)?)
     }
 
-    /// Has the vectors in bf16 at hand from now on.
+    /// Has the vectors in eight bits at hand from now on.
     pub fn make_coarse(&mut self) -> Result<(), ModelError> {
         if self.coarse.is_none() {
             self.coarse = Some(Coarse::of(&self.vectors)?);
@@ -174,7 +174,7 @@ impl ItemTower {
         Ok(())
     }
 
-    /// The vectors in bf16, `[capacity, d]`, if they are at hand.
+    /// The vectors in eight bits, `[capacity, d]`, if they are at hand.
     pub fn coarse(&self) -> Option<&Coarse> {
         self.coarse.as_ref()
     }

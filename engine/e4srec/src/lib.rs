@@ -19,6 +19,7 @@ mod adapter;
 mod backbone;
 mod chance;
 mod closed;
+mod coarse;
 mod error;
 mod footprint;
 mod guard;

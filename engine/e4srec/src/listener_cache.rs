@@ -20,6 +20,9 @@ use crate::inputs::InputTable;
 use crate::prompt::{Layout, RowPlan, TokenBatch};
 use crate::windows::{BLOCK, Run, Token};
 
+/// Tokens of padding that cost less than another pass through the model.
+const PADDING: usize = 32;
+
 /// A play, and the version of the input that it was read with.
 type Read = (Token, u32);
 
@@ -141,12 +144,17 @@ impl ListenerCache {
             planned.sort_by_key(|plan| plan.until - plan.from);
             let mut rest = planned.as_slice();
             while !rest.is_empty() {
-                let mut count = 0;
+                let (mut count, mut tokens) = (0, 0);
                 for plan in rest {
                     let width =
                         (plan.until - plan.from) + plan.places.len() * backbone.response() as usize;
+                    // A listener whose window begins anew would have all others padded to it.
+                    let padded = (count + 1) * width;
+                    tokens += width;
                     let fits = count == 0
-                        || (count < self.batch_rows && (count + 1) * width <= self.batch_tokens);
+                        || (count < self.batch_rows
+                            && padded <= self.batch_tokens
+                            && padded <= tokens + tokens / 2 + PADDING);
                     if !fits {
                         break;
                     }

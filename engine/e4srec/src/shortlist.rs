@@ -1,68 +1,46 @@
 //! The best of a large catalogue without the exact score of every track.
 //!
-//! Where the device multiplies bf16 natively, scores in bf16 take a third of the time and half of the
-//! memory traffic of those in f32. How far such a score can be from the exact one is known, so that it
-//! tells which tracks may be among the best; only those are scored exactly, and the list is the one that
-//! exact scores of all tracks would give.
+//! Scores from vectors in eight bits take a fraction of the time and a quarter of the memory traffic of those
+//! in f32. How far such a score can be from the exact one is known ([`crate::coarse`]), so that it tells which
+//! tracks may be among the best; only those are scored exactly, and the list is the one that exact scores
+//! of all tracks would give.
+
+use std::ops::Range;
 
 use segue_listen::TrackId;
+use segue_nn::threads;
 use segue_recommend::Ask;
 use segue_recommend::recommender::{Ranking, Scored};
 use tch::{Device, Kind, Tensor};
 
+use crate::coarse::{Coarse, Facts};
 use crate::error::ModelError;
 use crate::hidden::Freshness;
 use crate::model::E4SRec;
 use crate::personal::{FEATURES, Personal};
 
-/// How far a product of two vectors in bf16 may be from the exact one, as a share of the product of their
-/// lengths: three roundings to 8 bits (both factors, the sum), each off by at most 2⁻⁸ of its value, and
-/// their cross terms (Higham, *Accuracy and Stability of Numerical Algorithms*, 2002, section 3.1).
-const ERROR: f64 = 3.1 / 256.0;
-
-/// Scores that are held at a time, at most: 8 MiB in bf16, for the reason that [`crate::scoring`] gives.
-const MOST: i64 = 1 << 22;
-
-/// The vectors in bf16 with the lengths of the exact ones, one row per track.
-#[derive(Debug)]
-pub(crate) struct Coarse {
-    /// `[capacity, d]`
-    vectors: Tensor,
-    /// `[capacity]`
-    lengths: Tensor,
-}
-
-impl Coarse {
-    /// Of all rows of a table `[capacity, d]`.
-    pub fn of(vectors: &Tensor) -> Result<Self, ModelError> {
-        Ok(Self {
-            vectors: vectors.f_to_kind(Kind::BFloat16)?,
-            lengths: lengths(vectors)?,
-        })
+/// Products that one multiplication makes, at most: 1 MiB, which a core's own cache holds.
+const MOST: usize = 1 << 18;
+/// Questions that are looked at without a branch for each.
+const STRIDE: usize = 32;
+/// A bit for each of them.
+const BITS: [u32; STRIDE] = {
+    let mut bits = [1; STRIDE];
+    let mut at = 1;
+    while at < STRIDE {
+        bits[at] = bits[at - 1] << 1;
+        at += 1;
     }
-
-    /// Takes over the vectors `[len(rows), d]` of some rows.
-    pub fn set(&mut self, rows: &Tensor, vectors: &Tensor) -> Result<(), ModelError> {
-        let coarse = vectors.f_to_kind(Kind::BFloat16)?;
-        let _ = self.vectors.f_index_copy_(0, rows, &coarse)?;
-        let _ = self.lengths.f_index_copy_(0, rows, &lengths(vectors)?)?;
-        Ok(())
-    }
-}
-
-/// `[rows, d]` to `[rows]`.
-fn lengths(vectors: &Tensor) -> Result<Tensor, ModelError> {
-    let square = vectors
-        .f_square()?
-        .f_sum_dim_intlist(&[-1i64][..], false, Kind::Float)?;
-    Ok(square.f_sqrt()?)
-}
+    bits
+};
+/// Questions whose open tracks are scored exactly together.
+const SETTLED: usize = 32;
 
 /// The tracks that may be among the best of one question.
 struct Shortlist {
     limit: usize,
-    /// Row, and what its score is at least.
-    open: Vec<(u32, f32)>,
+    /// Row, what its score is at least, and what it is at most.
+    open: Vec<(u32, f32, f32)>,
 }
 
 impl Shortlist {
@@ -77,112 +55,176 @@ impl Shortlist {
         8 * limit + 64
     }
 
-    /// What the worst of the best is at least; `None` as long as there are too few.
-    fn least(&mut self) -> Option<f32> {
+    /// Lets go what is for certain not among the best; what the best have at least, `None` as long as there
+    /// are too few.
+    fn settle(&mut self) -> Option<f32> {
         let last = self.limit.checked_sub(1)?;
         if last >= self.open.len() {
             return None;
         }
-        let by_least = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1);
-        let (_, &mut (_, least), _) = self.open.select_nth_unstable_by(last, by_least);
+        let by_least = |a: &(u32, f32, f32), b: &(u32, f32, f32)| b.1.total_cmp(&a.1);
+        let (_, &mut (_, least, _), _) = self.open.select_nth_unstable_by(last, by_least);
+        self.open.retain(|&(.., at_most)| at_most >= least);
         Some(least)
     }
 }
 
-/// The questions of a chunk: what they reach for, and by how much it may be off.
+/// What the whole numbers of queries stand for, a query a place: apart, so that several are looked at in one
+/// instruction.
+struct Queries {
+    steps: Vec<f32>,
+    /// What a coarse query is long, at most.
+    lengths: Vec<f32>,
+    errors: Vec<f32>,
+}
+
+impl Queries {
+    fn of(facts: &[Facts]) -> Self {
+        let each = |value: fn(&Facts) -> f32| facts.iter().map(value).collect();
+        Self {
+            steps: each(|facts| facts.step),
+            lengths: each(|facts| facts.length + facts.error),
+            errors: each(|facts| facts.error),
+        }
+    }
+}
+
+/// The questions of a batch: what they reach for, and what has been found.
 struct Scan<'a> {
-    /// Lengths of the queries.
-    lengths: &'a [f32],
-    /// By row: popularity's logit, and the error per length of a query.
+    queries: Queries,
+    /// By row: popularity's logit, and what its whole numbers stand for.
     base: &'a [f32],
-    error: &'a [f32],
+    facts: &'a [Facts],
     personal: &'a [Personal],
+    limit: usize,
+}
+
+/// Some rows of a table, and what has been found among them.
+struct Share {
+    table: Coarse,
+    queries: Coarse,
+    rows: Range<usize>,
+    lists: Vec<Shortlist>,
+    /// What a score has to reach, with all its doubt in its favour.
+    least: Vec<f32>,
 }
 
 impl Scan<'_> {
-    /// Looks through scores in bf16, `[rows, queries]`, little endian, on so many threads.
-    fn run(&self, scores: &[u8], limit: usize, threads: usize) -> Vec<Shortlist> {
-        let bytes = 2 * self.lengths.len().max(1);
-        let rows = (scores.len() / bytes).div_ceil(threads.max(1)).max(1);
-        let parts = scores.chunks(rows * bytes);
-        let mut found: Vec<Vec<Shortlist>> = Vec::new();
-        std::thread::scope(|scope| {
-            let parts = (0..).step_by(rows).zip(parts);
-            let running: Vec<_> = parts
-                .map(|(first, part)| scope.spawn(move || self.part(part, first, limit)))
-                .collect();
-            found.extend(running.into_iter().filter_map(|part| part.join().ok()));
-        });
-        let mut lists = found.pop().unwrap_or_default();
-        for part in found {
-            for (list, mut more) in lists.iter_mut().zip(part) {
+    /// What may be among the best, of all rows of a table.
+    fn run(&self, table: &Coarse, queries: &Coarse) -> Result<Vec<Shortlist>, ModelError> {
+        let questions = self.queries.steps.len();
+        let pool = threads::pool();
+        let count = pool.map_or(1, |pool| pool.current_num_threads());
+        let until = |share: usize| self.facts.len() * share / count;
+        let share = |share: usize| Share {
+            table: table.view(),
+            queries: queries.view(),
+            rows: until(share)..until(share + 1),
+            lists: (0..questions).map(|_| Shortlist::new(self.limit)).collect(),
+            least: vec![f32::NEG_INFINITY; questions],
+        };
+        let shares: Vec<Share> = (0..count).map(share).collect();
+        let mut found: Vec<Result<Vec<Shortlist>, ModelError>> = Vec::new();
+        match pool {
+            None => found.extend(shares.into_iter().map(|share| self.share(share))),
+            Some(pool) => {
+                found.resize_with(count, || Ok(Vec::new()));
+                pool.scope(|scope| {
+                    for (share, place) in shares.into_iter().zip(&mut found) {
+                        scope.spawn(move |_| *place = self.share(share));
+                    }
+                });
+            }
+        }
+        let mut lists: Vec<Shortlist> =
+            (0..questions).map(|_| Shortlist::new(self.limit)).collect();
+        for found in found {
+            for (list, mut more) in lists.iter_mut().zip(found?) {
                 list.open.append(&mut more.open);
             }
         }
-        lists
+        for list in &mut lists {
+            let _ = list.settle();
+        }
+        Ok(lists)
     }
 
-    /// Looks through some rows, of which the first is `first`.
-    fn part(&self, scores: &[u8], first: usize, limit: usize) -> Vec<Shortlist> {
-        let queries = self.lengths.len();
-        let mut lists: Vec<Shortlist> = (0..queries).map(|_| Shortlist::new(limit)).collect();
-        // What a score has to reach with all its error in its favour.
-        let mut least = vec![f32::NEG_INFINITY; queries];
-        let lines = scores.chunks_exact(2 * queries);
-        let facts = self.base.iter().zip(self.error).skip(first);
-        for ((row, line), (&base, &error)) in (first as u32..).zip(lines).zip(facts) {
-            let at_most = |value: &[u8; 2], length: f32| {
-                f32::from_bits(u32::from(u16::from_le_bytes(*value)) << 16) + base + error * length
-            };
-            let (line, _) = line.as_chunks::<2>();
-            // Without a branch per question: nearly all rows are below for all of them.
-            let mut any = false;
-            for ((value, &length), &least) in line.iter().zip(self.lengths).zip(&least) {
-                any |= at_most(value, length) >= least;
-            }
-            if !any {
-                continue;
-            }
-            let questions = lists.iter_mut().zip(self.personal).zip(&mut least);
-            for ((value, &length), ((list, personal), least)) in
-                line.iter().zip(self.lengths).zip(questions)
-            {
-                let most = at_most(value, length);
-                // The listener's own tracks are scored in any case.
-                if most >= *least && personal.tracks.binary_search(&TrackId(row)).is_err() {
-                    let at_least = 2.0f32.mul_add(-error * length, most);
-                    list.open.push((row, at_least));
-                    if list.open.len() >= Shortlist::most(limit)
-                        && let Some(reached) = self.settle(list, length)
+    fn share(&self, mut share: Share) -> Result<Vec<Shortlist>, ModelError> {
+        let questions = self.queries.steps.len().max(1);
+        let block = (MOST / questions).max(1);
+        let mut products = vec![0i32; questions * block.min(share.rows.len())];
+        for first in share.rows.clone().step_by(block) {
+            let rows = block.min(share.rows.end - first);
+            let products = products.get_mut(..rows * questions).unwrap_or_default();
+            let part = (first as i64, rows as i64);
+            share.table.products(part, &share.queries, products)?;
+            self.look(&mut share, products, first);
+        }
+        Ok(share.lists)
+    }
+
+    /// Looks through the products of some rows, of which the first is `first`.
+    fn look(&self, share: &mut Share, products: &[i32], first: usize) {
+        let questions = self.queries.steps.len();
+        let rows = self.base.iter().zip(self.facts).skip(first);
+        let rows = (first as u32..).zip(rows);
+        for ((row, (&base, &facts)), line) in rows.zip(products.chunks_exact(questions)) {
+            // Coarse score and doubt, see [`crate::coarse`].
+            let doubt = |length: f32, error: f32| length * facts.error + error * facts.length;
+            let score = |product: i32, step: f32| product as f32 * (step * facts.step) + base;
+            let queries = &self.queries;
+            let strides = line
+                .chunks(STRIDE)
+                .zip(queries.steps.chunks(STRIDE))
+                .zip(queries.lengths.chunks(STRIDE))
+                .zip(queries.errors.chunks(STRIDE))
+                .zip(share.least.chunks_mut(STRIDE));
+            for (stride, ((((line, steps), lengths), errors), least)) in strides.enumerate() {
+                let each = || line.iter().zip(steps).zip(lengths).zip(errors);
+                // Without a branch per question: nearly all rows are below for nearly all of them.
+                let mut above = 0u32;
+                for (((((&product, &step), &length), &error), &least), bit) in
+                    each().zip(&*least).zip(&BITS)
+                {
+                    let reaches = score(product, step) + doubt(length, error) >= least;
+                    above |= if reaches { *bit } else { 0 };
+                }
+                while above != 0 {
+                    let at = above.trailing_zeros() as usize;
+                    above &= above - 1;
+                    let Some((((&product, &step), &length), &error)) = each().nth(at) else {
+                        break;
+                    };
+                    let question = stride * STRIDE + at;
+                    let (Some(list), Some(personal), Some(least)) = (
+                        share.lists.get_mut(question),
+                        self.personal.get(question),
+                        least.get_mut(at),
+                    ) else {
+                        break;
+                    };
+                    // The listener's own tracks are scored in any case.
+                    if personal.tracks.binary_search(&TrackId(row)).is_ok() {
+                        continue;
+                    }
+                    let (score, doubt) = (score(product, step), doubt(length, error));
+                    list.open.push((row, score - doubt, score + doubt));
+                    if list.open.len() >= Shortlist::most(self.limit)
+                        && let Some(reached) = list.settle()
                     {
-                        *least = reached;
+                        *least = least.max(reached);
                     }
                 }
             }
         }
-        for (list, &length) in lists.iter_mut().zip(self.lengths) {
-            let _ = self.settle(list, length);
-        }
-        lists
-    }
-
-    /// Lets go what is for certain not among the best of a query of this length; what the best have at
-    /// least.
-    fn settle(&self, list: &mut Shortlist, length: f32) -> Option<f32> {
-        let least = list.least()?;
-        list.open.retain(|&(row, at_least)| {
-            let error = self.error.get(row as usize).copied().unwrap_or(0.0);
-            2.0f32.mul_add(error * length, at_least) >= least
-        });
-        Some(least)
     }
 }
 
 impl E4SRec {
-    /// Whether lists are made this way: where bf16 is what the language model computes in, which is chosen
-    /// where the device does it natively.
+    /// Whether lists are made this way: where bf16 is what the language model computes in on a CPU, which is
+    /// chosen where it multiplies narrow numbers natively.
     pub(crate) fn shortlists(&self) -> bool {
-        self.backbone.decoder.place().0 == Kind::BFloat16
+        self.backbone.decoder.place() == (Kind::BFloat16, Device::Cpu)
     }
 
     /// The best `limit` tracks for each question. `None` where there are too few tracks whose scores are
@@ -197,43 +239,68 @@ impl E4SRec {
         }
         let hidden = self.hidden(asks, Freshness::Now)?;
         let _guard = tch::no_grad_guard();
-        let device = self.device();
         let rows = self.tower.rows();
-        let levels = Tensor::f_from_slice(&self.levels)?.f_to_device(device)?;
+        let levels = Tensor::f_from_slice(&self.levels)?.f_to_device(self.device())?;
         let base = self.head.popularity(&levels)?;
         self.tower.make_coarse()?;
-        let Some(coarse) = self.tower.coarse() else {
+        let Some(table) = self.tower.coarse() else {
             return Ok(None);
         };
-        let table = coarse.vectors.f_narrow(0, 0, rows)?;
-        let error = coarse.lengths.f_narrow(0, 0, rows)?.f_mul_scalar(ERROR)?;
-        let (base_values, error) = (floats(&base)?, floats(&error)?);
-        // As many as one operation of the model may use.
-        let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
+        let query = self.head.query(&self.query_inputs(asks, hidden)?)?;
+        let queries = Coarse::of(&query)?;
+        let personal: Vec<Personal> = asks.iter().map(|ask| self.personal_of(ask)).collect();
+        let scan = Scan {
+            queries: Queries::of(&queries.facts(asks.len() as i64)?),
+            base: &floats(&base)?,
+            facts: &table.facts(rows)?,
+            personal: &personal,
+            limit,
+        };
+        let open = scan.run(table, &queries)?;
+        if open.iter().any(|list| list.open.len() < limit) {
+            return Ok(None);
+        }
+        let mut settled: Vec<Settled> = Vec::new();
+        let chunks = open.chunks(SETTLED).zip(personal.chunks(SETTLED));
+        for (from, (open, personal)) in (0..).step_by(SETTLED).zip(chunks) {
+            settled.push(Settled {
+                query: query.f_narrow(0, from, open.len() as i64)?,
+                vectors: self.tower.vectors()?,
+                tracks: self.open_tracks(open, personal),
+                scores: Ok(Vec::new()),
+            });
+        }
+        match threads::pool() {
+            None => settled.iter_mut().for_each(Settled::run),
+            Some(pool) => pool.scope(|scope| {
+                for chunk in &mut settled {
+                    scope.spawn(move |_| chunk.run());
+                }
+            }),
+        }
         let mut lists = Vec::with_capacity(asks.len());
-        let mut scores = Vec::new();
-        let mut from = 0i64;
-        for chunk in asks.chunks(usize::try_from(MOST / rows).unwrap_or(1).max(1)) {
-            let count = chunk.len() as i64;
-            let inputs = self.query_inputs(chunk, hidden.f_narrow(0, from, count)?)?;
-            from += count;
-            let query = self.head.query(&inputs)?;
-            let found = table.f_matmul(&query.f_to_kind(Kind::BFloat16)?.f_tr()?)?;
-            let found = found.f_to_device(Device::Cpu)?.f_contiguous()?;
-            scores.resize(2 * found.numel(), 0);
-            found.f_copy_data_u8(&mut scores, found.numel())?;
-            let personal: Vec<Personal> = chunk.iter().map(|ask| self.personal_of(ask)).collect();
-            let scan = Scan {
-                lengths: &floats(&lengths(&query)?)?,
-                base: &base_values,
-                error: &error,
-                personal: &personal,
-            };
-            let open = scan.run(&scores, limit, threads);
-            if open.iter().any(|list| list.open.len() < limit) {
-                return Ok(None);
+        let weights = floats(&self.head.personal_weights())?;
+        for Settled { tracks, scores, .. } in settled {
+            let (most, scores) = (tracks.most.max(1), scores?);
+            let lines = tracks
+                .rows
+                .chunks_exact(most)
+                .zip(scores.chunks_exact(most));
+            let lines = lines.zip(tracks.features.chunks_exact(most * FEATURES));
+            for (((rows, scores), features), count) in lines.zip(tracks.counts) {
+                let each = rows.iter().zip(scores).zip(features.chunks_exact(FEATURES));
+                let mut tracks: Vec<Scored> = each
+                    .take(count)
+                    .filter_map(|((&row, &score), features)| {
+                        let track = TrackId(u32::try_from(row).ok()?);
+                        let own = features.iter().zip(&weights).map(|(a, b)| a * b);
+                        let score = score + scan.base.get(track.row())? + own.sum::<f32>();
+                        Some(Scored { track, score })
+                    })
+                    .collect();
+                self.catalogue.keep_best(&mut tracks, limit);
+                lists.push(Ranking { tracks });
             }
-            lists.append(&mut self.settled_lists(&query, &base, &open, &personal, limit)?);
         }
         Ok(Some(lists))
     }
@@ -244,58 +311,77 @@ impl E4SRec {
         personal
     }
 
-    /// Exact scores of what is open and of the listeners' own tracks, and the best of them.
-    fn settled_lists(
-        &self,
-        query: &Tensor,
-        base: &Tensor,
-        open: &[Shortlist],
-        personal: &[Personal],
-        limit: usize,
-    ) -> Result<Vec<Ranking>, ModelError> {
-        let (mut rows, mut owners, mut features) = (Vec::new(), Vec::new(), Vec::new());
-        for (owner, (list, personal)) in (0i64..).zip(open.iter().zip(personal)) {
-            let own = personal.tracks.iter().zip(&personal.features);
-            let own = own.filter(|(track, _)| self.catalogue.contains(**track));
-            let listed = list
-                .open
-                .iter()
-                .map(|&(row, _)| (i64::from(row), [0.0; FEATURES]));
-            for (row, values) in own
-                .map(|(track, values)| (i64::from(track.0), *values))
-                .chain(listed)
-            {
-                rows.push(row);
-                owners.push(owner);
-                features.extend(values);
+    /// What is open of some questions, and the listeners' own tracks.
+    fn open_tracks(&self, open: &[Shortlist], personal: &[Personal]) -> OpenTracks {
+        let most = open.iter().zip(personal);
+        let most = most.map(|(list, own)| list.open.len() + own.tracks.len());
+        let most = most.max().unwrap_or(0);
+        let mut rows = vec![0i64; open.len() * most];
+        let mut features = vec![0f32; rows.len() * FEATURES];
+        let mut counts = Vec::with_capacity(open.len());
+        let lines = rows
+            .chunks_exact_mut(most.max(1))
+            .zip(features.chunks_exact_mut(most.max(1) * FEATURES));
+        for ((rows, features), (list, own)) in lines.zip(open.iter().zip(personal)) {
+            let known = own.tracks.iter().zip(&own.features);
+            let known = known.filter(|(track, _)| self.catalogue.contains(**track));
+            let known = known.map(|(track, values)| (track.0, *values));
+            let listed = list.open.iter().map(|&(row, ..)| (row, [0.0; FEATURES]));
+            let mut count = 0;
+            let places = rows.iter_mut().zip(features.chunks_exact_mut(FEATURES));
+            for ((row, place), (track, values)) in places.zip(known.chain(listed)) {
+                *row = i64::from(track);
+                place.copy_from_slice(&values);
+                count += 1;
             }
+            counts.push(count);
         }
-        let index = |values: &[i64]| -> Result<Tensor, ModelError> {
-            Ok(Tensor::f_from_slice(values)?.f_to_device(self.device())?)
-        };
-        let at = index(&rows)?;
-        let scores = self
-            .tower
-            .vectors()?
+        OpenTracks {
+            most,
+            rows,
+            features,
+            counts,
+        }
+    }
+}
+
+/// Tracks to be scored exactly, `most` places for each question, of which the first `counts` are used.
+struct OpenTracks {
+    most: usize,
+    /// `[questions, most]`
+    rows: Vec<i64>,
+    /// `[questions, most, FEATURES]`
+    features: Vec<f32>,
+    counts: Vec<usize>,
+}
+
+/// Some questions whose open tracks are scored on a thread of their own.
+struct Settled {
+    /// `[questions, d]`
+    query: Tensor,
+    /// `[tracks, d]`
+    vectors: Tensor,
+    tracks: OpenTracks,
+    /// Exact products, `[questions, most]`.
+    scores: Result<Vec<f32>, ModelError>,
+}
+
+impl Settled {
+    fn run(&mut self) {
+        self.scores = self.products();
+    }
+
+    fn products(&self) -> Result<Vec<f32>, ModelError> {
+        let _guard = tch::no_grad_guard();
+        let (questions, d) = self.query.size2()?;
+        let at = Tensor::f_from_slice(&self.tracks.rows)?;
+        // [questions, most, d] × [questions, d, 1]
+        let products = self
+            .vectors
             .f_index_select(0, &at)?
-            .f_mul(&query.f_index_select(0, &index(&owners)?)?)?
-            .f_sum_dim_intlist(&[-1i64][..], false, Kind::Float)?
-            .f_add(&base.f_index_select(0, &at)?)?
-            .f_add(&self.head.personal(&features)?)?;
-        let scores = floats(&scores)?;
-        let mut lists: Vec<Vec<Scored>> = (0..open.len()).map(|_| Vec::new()).collect();
-        for ((row, owner), score) in rows.into_iter().zip(owners).zip(scores) {
-            let list = usize::try_from(owner).ok().and_then(|at| lists.get_mut(at));
-            if let (Some(list), Ok(row)) = (list, u32::try_from(row)) {
-                let track = TrackId(row);
-                list.push(Scored { track, score });
-            }
-        }
-        let rank = |mut tracks: Vec<Scored>| {
-            self.catalogue.keep_best(&mut tracks, limit);
-            Ranking { tracks }
-        };
-        Ok(lists.into_iter().map(rank).collect())
+            .f_reshape([questions, self.tracks.most as i64, d])?
+            .f_bmm(&self.query.f_unsqueeze(-1)?)?;
+        floats(&products.f_reshape([-1])?)
     }
 }
 
@@ -338,7 +424,7 @@ mod tests {
             .collect();
         let mut catalogue = Catalogue::default();
         catalogue.admit("test", &tracks).unwrap();
-        // Some rows are near copies of others: their exact scores differ by less than bf16 tells.
+        // Some rows are near copies of others: their exact scores differ by less than eight bits tell.
         let mut table = values(&mut rng, ROWS * WIDTH);
         for row in (0..ROWS - 1).step_by(3) {
             for column in 0..WIDTH {
@@ -351,12 +437,8 @@ mod tests {
         let query = Tensor::from_slice(&values(&mut rng, 7 * WIDTH)).reshape([7, WIDTH as i64]);
         let base = values(&mut rng, ROWS);
         let coarse = Coarse::of(&table).unwrap();
-        let found = coarse
-            .vectors
-            .matmul(&query.to_kind(Kind::BFloat16).tr())
-            .contiguous();
-        let mut bytes = vec![0; 2 * found.numel()];
-        found.copy_data_u8(&mut bytes, found.numel());
+        let queries = Coarse::of(&query).unwrap();
+        let facts = coarse.facts(ROWS as i64).unwrap();
         let personal: Vec<Personal> = (0..7u32)
             .map(|question| {
                 let mut personal = Personal::default();
@@ -365,15 +447,16 @@ mod tests {
                 personal
             })
             .collect();
-        let scan = Scan {
-            lengths: &floats(&lengths(&query).unwrap()).unwrap(),
-            base: &base,
-            error: &floats(&coarse.lengths.f_mul_scalar(ERROR).unwrap()).unwrap(),
-            personal: &personal,
-        };
         let exact = query.matmul(&table.tr()) + &Tensor::from_slice(&base);
         for limit in [1, 20] {
-            let lists = scan.run(&bytes, limit, 1 + limit % 3);
+            let scan = Scan {
+                queries: Queries::of(&queries.facts(7).unwrap()),
+                base: &base,
+                facts: &facts,
+                personal: &personal,
+                limit,
+            };
+            let lists = scan.run(&coarse, &queries).unwrap();
             for (question, (list, personal)) in (0i64..).zip(lists.iter().zip(&personal)) {
                 let mut scores = floats(&exact.get(question)).unwrap();
                 for track in &personal.tracks {
@@ -381,7 +464,7 @@ mod tests {
                 }
                 let row = |at: usize| Some(TrackId(at as u32));
                 for scored in best(&scores, row, &catalogue, limit).tracks {
-                    let listed = list.open.iter().any(|&(row, _)| row == scored.track.0);
+                    let listed = list.open.iter().any(|&(row, ..)| row == scored.track.0);
                     assert!(listed, "{question}: {scored:?}");
                 }
                 assert!(list.open.len() < ROWS / 4, "{}", list.open.len());

@@ -12,18 +12,21 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::NnError;
 use crate::attention::additive;
 use crate::decoder_config::DecoderConfig;
-use crate::kv_slots::{CacheRows, KvShape, KvSlots};
+use crate::kv_slots::{CacheRows, KvRows, KvShape, KvSlots};
 use crate::linear::Linear;
 use crate::lora::{Lora, LoraConfig, Mode};
 use crate::norm::RmsNorm;
 use crate::packed::WeightFormat;
-use crate::rotary::Rotary;
+use crate::rotary::{Angles, Rotary};
+use crate::threads;
 use crate::weights::Weights;
 
 mod layer;
+mod portions;
 
 use self::layer::Layer;
 pub use self::layer::Projection;
+use self::portions::Portion;
 
 /// How to load a decoder.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -180,17 +183,64 @@ impl Decoder {
             .rotary
             .angles(&pass.positions.f_to_device(self.device)?)?;
         let mut x = pass.embeds.f_to_device(self.device)?.f_to_kind(self.kind)?;
-        let mut cache = pass.cache;
-        for (number, layer) in self.layers.iter().take(depth).enumerate() {
-            let slots = cache
-                .as_mut()
-                .map(|(slots, rows)| (&mut **slots, *rows, number));
-            x = layer.forward(&x, &angles, &mask, slots, pass.mode)?;
-        }
-        if let Some((slots, rows)) = cache {
-            slots.commit(rows);
+        let layers = self.layers.get(..depth).unwrap_or(&self.layers);
+        match pass.cache {
+            None => {
+                for layer in layers {
+                    x = layer.forward(&x, &angles, &mask, None, pass.mode)?;
+                }
+            }
+            Some((slots, rows)) => {
+                let cache = slots.of(rows);
+                x = match self.portions(layers, (&x, &angles, &mask, &cache), pass.mode)? {
+                    Some(x) => x,
+                    None => {
+                        for (number, layer) in layers.iter().enumerate() {
+                            let cache = Some((&cache, number));
+                            x = layer.forward(&x, &angles, &mask, cache, pass.mode)?;
+                        }
+                        x
+                    }
+                };
+                slots.commit(rows);
+            }
         }
         Ok(x)
+    }
+
+    /// The pass through a cache in portions of rows, where that is worth it and nothing is learnt.
+    fn portions(
+        &self,
+        layers: &[Layer],
+        (x, angles, mask, cache): (&Tensor, &Angles, &Tensor, &KvRows),
+        mode: Mode,
+    ) -> Result<Option<Tensor>, NnError> {
+        let (rows, length, _) = x.size3()?;
+        if mode == Mode::Train || self.device != Device::Cpu || x.requires_grad() {
+            return Ok(None);
+        }
+        let Some(pool) = threads::pool() else {
+            return Ok(None);
+        };
+        let cut = portions::cut(rows, length, pool.current_num_threads());
+        if cut.len() < 2 {
+            return Ok(None);
+        }
+        let portion = |(from, count): (i64, i64)| -> Result<Portion, NnError> {
+            let mask = match mask.size()[0] {
+                1 => mask.shallow_clone(),
+                _ => mask.f_narrow(0, from, count)?,
+            };
+            Ok(Portion {
+                layers: layers.iter().map(Layer::view).collect(),
+                x: x.f_narrow(0, from, count)?,
+                angles: angles.rows(from, count)?,
+                mask,
+                cache: cache.part(from, count, length)?,
+            })
+        };
+        let portions: Vec<Portion> = cut.into_iter().map(portion).collect::<Result<_, _>>()?;
+        Ok(Some(Tensor::f_cat(&portions::run(pool, portions)?, 0)?))
     }
 
     /// Scores of all tokens, `[…, vocab]`, for final hidden states, `[…, hidden]`.

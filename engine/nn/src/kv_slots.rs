@@ -65,6 +65,62 @@ impl CacheRows {
     }
 }
 
+/// What the rows of a pass, or some of them, write and see; shares its memory with the slots.
+#[derive(Debug)]
+pub(crate) struct KvRows {
+    layers: Vec<(Tensor, Tensor)>,
+    shape: KvShape,
+    /// As in [`CacheRows`].
+    slots: Tensor,
+    places: Tensor,
+    total: i64,
+}
+
+impl KvRows {
+    /// Some of the rows of a pass of `length` tokens.
+    pub(crate) fn part(&self, from: i64, count: i64, length: i64) -> Result<Self, NnError> {
+        Ok(Self {
+            layers: shared(&self.layers),
+            shape: self.shape,
+            slots: self.slots.f_narrow(0, from, count)?,
+            places: self.places.f_narrow(0, from * length, count * length)?,
+            total: self.total,
+        })
+    }
+
+    /// Writes one layer's new keys and values, `[rows, length, kv_heads, head_dim]`, and returns all that
+    /// the rows may see, `[rows, kv_heads, total, head_dim]`.
+    pub(crate) fn append(
+        &self,
+        layer: usize,
+        key: &Tensor,
+        value: &Tensor,
+    ) -> Result<(Tensor, Tensor), NnError> {
+        let KvShape {
+            kv_heads, head_dim, ..
+        } = self.shape;
+        let (keys, values) = self
+            .layers
+            .get(layer)
+            .ok_or_else(|| NnError::Input(format!("the cache has no layer {layer}")))?;
+        let through = |store: &Tensor, new: &Tensor| -> Result<Tensor, NnError> {
+            let new = new.f_detach()?.f_reshape([-1, kv_heads, head_dim])?;
+            let mut flat = store.f_view([-1, kv_heads, head_dim])?;
+            let _written = tch::no_grad(|| flat.f_index_copy_(0, &self.places, &new))?;
+            let seen = store
+                .f_narrow(1, 0, self.total)?
+                .f_index_select(0, &self.slots)?;
+            Ok(seen.f_transpose(1, 2)?)
+        };
+        Ok((through(keys, key)?, through(values, value)?))
+    }
+}
+
+fn shared(layers: &[(Tensor, Tensor)]) -> Vec<(Tensor, Tensor)> {
+    let both = |(keys, values): &(Tensor, Tensor)| (keys.shallow_clone(), values.shallow_clone());
+    layers.iter().map(both).collect()
+}
+
 impl KvSlots {
     /// Room for `slots` conversations; takes
     /// `2 · layers · slots · capacity · kv_heads · head_dim` values of `kind` at once.
@@ -303,32 +359,15 @@ impl KvSlots {
         Ok(place.f_reshape([1, 1, 1, total])?.f_le_tensor(&last)?)
     }
 
-    /// Writes one layer's new keys and values, `[batch, length, kv_heads, head_dim]`, and returns
-    /// all that the rows may see, `[batch, kv_heads, total, head_dim]`.
-    pub(crate) fn append(
-        &mut self,
-        layer: usize,
-        rows: &CacheRows,
-        key: &Tensor,
-        value: &Tensor,
-    ) -> Result<(Tensor, Tensor), NnError> {
-        let KvShape {
-            kv_heads, head_dim, ..
-        } = self.shape;
-        let (keys, values) = self
-            .layers
-            .get(layer)
-            .ok_or_else(|| NnError::Input(format!("the cache has no layer {layer}")))?;
-        let through = |store: &Tensor, new: &Tensor| -> Result<Tensor, NnError> {
-            let new = new.f_detach()?.f_reshape([-1, kv_heads, head_dim])?;
-            let mut flat = store.f_view([-1, kv_heads, head_dim])?;
-            let _written = tch::no_grad(|| flat.f_index_copy_(0, &rows.places, &new))?;
-            let seen = store
-                .f_narrow(1, 0, rows.total)?
-                .f_index_select(0, &rows.slots)?;
-            Ok(seen.f_transpose(1, 2)?)
-        };
-        Ok((through(keys, key)?, through(values, value)?))
+    /// The keys and values that the rows of a pass write and see.
+    pub(crate) fn of(&self, rows: &CacheRows) -> KvRows {
+        KvRows {
+            layers: shared(&self.layers),
+            shape: self.shape,
+            slots: rows.slots.shallow_clone(),
+            places: rows.places.shallow_clone(),
+            total: rows.total,
+        }
     }
 
     /// The pass is over: the slots are as long as planned.

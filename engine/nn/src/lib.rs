@@ -34,6 +34,7 @@ pub mod norm;
 pub mod packed;
 pub mod peft;
 pub mod rotary;
+pub mod threads;
 pub mod tokenizer;
 pub mod weights;
 

@@ -173,6 +173,15 @@ impl Linear {
         self.merged = None;
     }
 
+    /// The same layer on the same memory, the adapter included.
+    pub fn view(&self) -> Self {
+        Self {
+            lora: self.lora.as_ref().map(Lora::view),
+            merged: self.merged.as_ref().map(Tensor::shallow_clone),
+            ..self.share()
+        }
+    }
+
     /// The same published weights on the same memory, without the adapter.
     pub fn share(&self) -> Self {
         let weight = match &self.weight {

@@ -116,6 +116,15 @@ impl Lora {
         Self::of_tensors(config, &a, &b, device)
     }
 
+    /// The same adapter on the same memory.
+    pub(crate) fn view(&self) -> Self {
+        Self {
+            a: self.a.shallow_clone(),
+            b: self.b.shallow_clone(),
+            config: self.config,
+        }
+    }
+
     /// An adapter of given matrices, `[rank, input]` and `[output, rank]`.
     pub fn of_tensors(
         config: &LoraConfig,

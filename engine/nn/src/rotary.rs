@@ -103,6 +103,14 @@ impl Rotary {
 }
 
 impl Angles {
+    /// Those of some rows, on the same memory.
+    pub(crate) fn rows(&self, from: i64, count: i64) -> Result<Self, NnError> {
+        Ok(Self {
+            cos: self.cos.f_narrow(0, from, count)?,
+            sin: self.sin.f_narrow(0, from, count)?,
+        })
+    }
+
     /// Turns queries or keys, `[batch, heads, length, head_dim]`, and keeps their kind.
     pub fn rotate(&self, x: &Tensor) -> Result<Tensor, NnError> {
         let half = self.cos.size().last().copied().unwrap_or(0) / 2;

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use crate::NnError;
 use crate::attention::attend;
 use crate::decoder_config::DecoderConfig;
-use crate::kv_slots::{CacheRows, KvSlots};
+use crate::kv_slots::KvRows;
 use crate::linear::{Bias, Linear};
 use crate::lora::Mode;
 use crate::norm::RmsNorm;
@@ -115,7 +115,7 @@ impl Layer {
         x: &Tensor,
         angles: &Angles,
         mask: &Tensor,
-        cache: Option<(&mut KvSlots, &CacheRows, usize)>,
+        cache: Option<(&KvRows, usize)>,
         mode: Mode,
     ) -> Result<Tensor, NnError> {
         let seen = self.input_layernorm.forward(x)?;
@@ -156,21 +156,31 @@ impl Layer {
         }
     }
 
+    /// The same published weights on the same memory, without adapters.
     pub(super) fn share(&self) -> Self {
+        self.each(Linear::share)
+    }
+
+    /// The same layer on the same memory, adapters included.
+    pub(super) fn view(&self) -> Self {
+        self.each(Linear::view)
+    }
+
+    fn each(&self, linear: impl Fn(&Linear) -> Linear) -> Self {
         Self {
             input_layernorm: self.input_layernorm.share(),
             self_attn: Attention {
-                q_proj: self.self_attn.q_proj.share(),
-                k_proj: self.self_attn.k_proj.share(),
-                v_proj: self.self_attn.v_proj.share(),
-                o_proj: self.self_attn.o_proj.share(),
+                q_proj: linear(&self.self_attn.q_proj),
+                k_proj: linear(&self.self_attn.k_proj),
+                v_proj: linear(&self.self_attn.v_proj),
+                o_proj: linear(&self.self_attn.o_proj),
                 head_dim: self.self_attn.head_dim,
             },
             post_attention_layernorm: self.post_attention_layernorm.share(),
             mlp: Mlp {
-                gate_proj: self.mlp.gate_proj.share(),
-                up_proj: self.mlp.up_proj.share(),
-                down_proj: self.mlp.down_proj.share(),
+                gate_proj: linear(&self.mlp.gate_proj),
+                up_proj: linear(&self.mlp.up_proj),
+                down_proj: linear(&self.mlp.down_proj),
             },
         }
     }
@@ -183,7 +193,7 @@ impl Attention {
         x: &Tensor,
         angles: &Angles,
         mask: &Tensor,
-        cache: Option<(&mut KvSlots, &CacheRows, usize)>,
+        cache: Option<(&KvRows, usize)>,
         mode: Mode,
     ) -> Result<Tensor, NnError> {
         let (batch, length, _) = x.size3()?;
@@ -197,12 +207,9 @@ impl Attention {
         let value = heads(self.v_proj.forward(x, mode)?)?;
         let (key, value) = match cache {
             None => (key, value),
-            Some((slots, rows, layer)) => slots.append(
-                layer,
-                rows,
-                &key.f_transpose(1, 2)?,
-                &value.f_transpose(1, 2)?,
-            )?,
+            Some((rows, layer)) => {
+                rows.append(layer, &key.f_transpose(1, 2)?, &value.f_transpose(1, 2)?)?
+            }
         };
         let mixed = attend(&query, &key, &value, Some(mask))?;
         let mixed = mixed.f_transpose(1, 2)?.f_reshape([batch, length, -1])?;

@@ -1,0 +1,36 @@
+//! Threads for work that is better cut by rows than by operations.
+//!
+//! libtorch cuts each operation into as many pieces as it has threads, and has them meet before the next.
+//! Where operations are small the meetings take longer than the work. Here each thread takes its rows
+//! through all operations, with a libtorch that uses that thread alone.
+
+use std::sync::OnceLock;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+/// As many threads as libtorch may use ([`crate::device::limit_threads`]), on each of which it uses one.
+/// `None` where that is one, or threads cannot be had. Gradients are not recorded on them unless their work
+/// says so itself.
+pub fn pool() -> Option<&'static ThreadPool> {
+    static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
+    POOL.get_or_init(|| {
+        let threads = tch::get_num_threads();
+        if threads < 2 {
+            return None;
+        }
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(usize::try_from(threads).unwrap_or(1))
+            .thread_name(|number| format!("rows-{number}"))
+            .start_handler(|_| {
+                tch::set_num_threads(1);
+                std::mem::forget(tch::no_grad_guard());
+            })
+            .build()
+            .ok()?;
+        // Once all have started: what a thread is told counts for those that come later too.
+        pool.broadcast(|_| ());
+        tch::set_num_threads(threads);
+        Some(pool)
+    })
+    .as_ref()
+}
