@@ -179,7 +179,10 @@ impl Ground {
         let threads = device::limit_threads(None);
         let mut settings = E4SRecSettings::default();
         settings.backbone.depth = size.depth;
-        settings.cached_listeners = settings.cached_listeners.max(size.listeners as usize);
+        // Those who have gone stay until they are the ones longest unheard: with room for just those who are
+        // there, each newcomer would drive one of them out.
+        let listeners = size.listeners as usize;
+        settings.cached_listeners = settings.cached_listeners.max(listeners + listeners / 4);
         let models = std::env::var_os("SEGUE_MODELS").map(PathBuf::from);
         let models = models.unwrap_or_else(|| checkout().join(".models"));
         let weights = models.join("smollm2-135m");

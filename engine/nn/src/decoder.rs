@@ -223,7 +223,7 @@ impl Decoder {
             return Ok(None);
         };
         let cut = portions::cut(rows, length, pool.current_num_threads());
-        if cut.len() < 2 {
+        if cut.len() < 2 && rows * length > portions::FEW_TOKENS {
             return Ok(None);
         }
         let portion = |(from, count): (i64, i64)| -> Result<Portion, NnError> {

@@ -17,6 +17,9 @@ use crate::rotary::Angles;
 /// Tokens of a portion, at least: with fewer, reading the weights takes longer than multiplying.
 const LEAST_TOKENS: i64 = 16;
 
+/// Up to so many tokens one thread alone is done before two have met often enough.
+pub(super) const FEW_TOKENS: i64 = 96;
+
 /// Rows of a pass and what they need on the way; shares its memory with the whole.
 #[derive(Debug)]
 pub(super) struct Portion {
