@@ -1,8 +1,10 @@
 //! The recall index by itself: beside its peers, while it is written to, and with a million tracks.
 
 mod curve;
+mod million;
 mod ours;
 mod peers;
+mod under_insert;
 mod world;
 
 use segue_benchmarks::outcome::{Metric, Outcome};
@@ -13,6 +15,9 @@ use self::ours::{build, faster, self_recall};
 use self::peers::{Files, Peer};
 use self::world::World;
 use crate::Ask;
+
+pub use self::million::run as million;
+pub use self::under_insert::run as under_insert;
 
 /// Any will do; it is in the report's workload, and so repeatable.
 const SEED: u64 = 20_260_601;

@@ -5,6 +5,7 @@
 //! none. They are held in one sorted list, of one number per point: similarity before slot, so the
 //! outcome never depends on chance. All unmet neighbours of a point are compared in one go.
 
+use crate::lanes::ABREAST;
 use crate::links::{Ground, Layer, Links, Upper};
 use crate::rows::{Probe, Rows};
 
@@ -129,6 +130,10 @@ impl Beam {
         breadth: usize,
     ) {
         self.held.clear();
+        let words = layer.nodes().max(from + 1).div_ceil(64) as usize;
+        if self.met.len() < words {
+            self.met.resize(words, 0);
+        }
         let similarity = self.compare_one(rows, probe, layer.slot(from));
         let first = Near {
             node: from,
@@ -146,7 +151,7 @@ impl Beam {
                     self.nodes.push(link);
                 }
             }
-            for &node in self.nodes.iter().take(4) {
+            for &node in self.nodes.iter().take(ABREAST) {
                 rows.prefetch(layer.slot(node));
             }
             self.compare(layer, rows, probe);
@@ -164,14 +169,19 @@ impl Beam {
                 }
                 let place = self.held.partition_point(|&other| other < new);
                 self.held.insert(place, new);
-                next = next.min(place);
+                if place <= next {
+                    next = place;
+                    layer.prefetch(self.nodes[at]);
+                }
             }
             while self.held.get(next).is_some_and(|held| held & 1 == 1) {
                 next += 1;
             }
         }
         for &node in &self.marked {
-            self.met[node as usize / 64] = 0;
+            if let Some(word) = self.met.get_mut(node as usize / 64) {
+                *word = 0;
+            }
         }
         self.marked.clear();
     }
@@ -179,14 +189,15 @@ impl Beam {
     /// Notes a node; whether it had not been met.
     #[inline(always)]
     fn meet(&mut self, node: u32) -> bool {
-        let (word, bit) = (node as usize / 64, 1u64 << (node % 64));
-        if word >= self.met.len() {
-            self.met.resize((word + 1).next_power_of_two(), 0);
-        }
-        if self.met[word] & bit != 0 {
+        // What is beyond the layer is no node: nothing may lead there, and nothing does.
+        let Some(word) = self.met.get_mut(node as usize / 64) else {
+            return false;
+        };
+        let bit = 1u64 << (node % 64);
+        if *word & bit != 0 {
             return false;
         }
-        self.met[word] |= bit;
+        *word |= bit;
         self.marked.push(node);
         true
     }

@@ -25,6 +25,16 @@ pub trait Builder: Send {
         Ok(())
     }
 
+    /// Points linked so far, for a builder that can go on from there.
+    fn linked(&self) -> u64 {
+        0
+    }
+
+    /// Goes on after so many points.
+    fn resume(&mut self, linked: u64) {
+        let _ = linked;
+    }
+
     /// Whether what is linked is in the mesh only after [`Builder::lay`].
     fn lags(&self) -> bool {
         false

@@ -36,17 +36,17 @@ const MENDED_PER_LINK: usize = 4;
 
 /// The writer of a graph index.
 pub struct GraphWriter {
-    settings: Arc<Settings>,
-    rows: Rows,
-    slots: Slots,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) rows: Rows,
+    pub(crate) slots: Slots,
     /// A slot for each row's hash, to find twins.
-    twins: HashMap<u32, u32, FixedState>,
+    pub(crate) twins: HashMap<u32, u32, FixedState>,
     /// Slots that nothing leads to and no track is on.
-    free: Vec<u32>,
-    serving: Growing,
+    pub(crate) free: Vec<u32>,
+    pub(crate) serving: Growing,
     successor: Option<Growing>,
-    sweep: Option<Sweep>,
-    changes: u64,
+    pub(crate) sweep: Option<Sweep>,
+    pub(crate) changes: u64,
     breaks: u32,
     regrown: u32,
     swept: u64,
@@ -294,7 +294,7 @@ impl IndexWriter for GraphWriter {
     }
 }
 
-fn hash_of(row: &[f32]) -> u32 {
+pub(crate) fn hash_of(row: &[f32]) -> u32 {
     let mut hasher = FixedState::with_seed(0).build_hasher();
     row.iter().for_each(|x| hasher.write_u32(x.to_bits()));
     hasher.finish() as u32

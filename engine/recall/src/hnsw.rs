@@ -12,7 +12,7 @@ pub struct Hnsw {
     ef_construction: usize,
     seed: u64,
     /// Points linked so far.
-    pub linked: u64,
+    linked: u64,
     point: Vec<f32>,
     candidates: Vec<Near>,
 }
@@ -57,7 +57,7 @@ impl Builder for Hnsw {
         alive: &dyn Fn(u32) -> bool,
     ) -> Result<(), Broken> {
         // From one on: number 0 and seed 0 would draw the bits 0, the highest of all levels.
-        self.linked += 1;
+        self.linked = self.linked.wrapping_add(1);
         let level = level(self.linked, self.seed, self.m);
         let mut room = std::mem::take(&mut self.point);
         let probe = rows.point(slot, rows.read(slot, &mut room));
@@ -105,6 +105,14 @@ impl Builder for Hnsw {
         }
         self.point = room;
         Ok(())
+    }
+
+    fn linked(&self) -> u64 {
+        self.linked
+    }
+
+    fn resume(&mut self, linked: u64) {
+        self.linked = linked;
     }
 
     fn mends(&self) -> bool {

@@ -31,9 +31,11 @@ mod mesh;
 mod pages;
 pub mod published;
 mod replica;
+mod restore;
 mod rows;
 pub mod settings;
 mod slots;
+pub mod store;
 mod sweep;
 pub mod vectors;
 
@@ -43,4 +45,5 @@ pub use graph::{GraphHealth, GraphWriter};
 pub use index::{Hit, Index, IndexVersion, IndexWriter, RecallError};
 pub use published::Published;
 pub use settings::{Builder, Metric, Settings, SettingsError, Storage};
+pub use store::StoreError;
 pub use vectors::{Vector, VectorError, VectorTable};

@@ -4,6 +4,7 @@
 //! address of its links and of its row. One point in `m` is a *head*: it has also a block of `m` links
 //! on each layer up to its own level, and these lead to heads.
 
+use crate::lanes::prefetch;
 use crate::pages::Pages;
 
 /// No link. Blocks are filled from the front.
@@ -34,6 +35,10 @@ pub trait Layer {
     fn links(&self, node: u32) -> &[u32];
     /// The slot of a point.
     fn slot(&self, node: u32) -> u32;
+    /// Nodes are below this.
+    fn nodes(&self) -> u32;
+    /// Asks for a point's links ahead of their use.
+    fn prefetch(&self, node: u32);
 }
 
 /// The ground layer, on which points are called by their slots.
@@ -48,6 +53,15 @@ impl Layer for Ground<'_> {
     #[inline(always)]
     fn slot(&self, slot: u32) -> u32 {
         slot
+    }
+
+    fn nodes(&self) -> u32 {
+        self.0.ground.rows()
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, slot: u32) {
+        prefetch(self.0.ground.row(slot));
     }
 }
 
@@ -64,6 +78,13 @@ impl Layer for Upper<'_> {
     fn slot(&self, head: u32) -> u32 {
         self.0.heads.get(head)
     }
+
+    fn nodes(&self) -> u32 {
+        self.0.heads_used
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, _: u32) {}
 }
 
 /// The part of a block before the first gap.

@@ -117,6 +117,11 @@ impl Mesh {
         for layer in 1..=level {
             self.links.write(head, layer, &[]);
         }
+        self.free_head(head, level);
+    }
+
+    /// Notes a head that no point has.
+    pub fn free_head(&mut self, head: u32, level: u32) {
         let level = level as usize;
         if level >= self.free_heads.len() {
             self.free_heads.resize(level + 1, Vec::new());
@@ -283,6 +288,21 @@ impl Mesh {
             bridges.push(to);
         }
         self.join(rows, from, 0, to);
+    }
+
+    /// Every bridge, by where it leads from.
+    pub fn bridges(&self) -> Vec<(u32, u32)> {
+        let pairs = self.bridges.iter();
+        let mut all: Vec<_> = pairs
+            .flat_map(|(&from, to)| to.iter().map(move |&to| (from, to)))
+            .collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Knows of a bridge whose link is there.
+    pub fn restore_bridge(&mut self, from: u32, to: u32) {
+        self.bridges.entry(from).or_default().push(to);
     }
 
     /// Takes down the bridges from a point; where they led.

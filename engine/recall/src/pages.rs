@@ -63,6 +63,11 @@ impl<T: Copy + PartialEq> Pages<T> {
         self.stride
     }
 
+    /// Rows are below this.
+    pub fn rows(&self) -> u32 {
+        (self.pages.len() as u32) << self.shift
+    }
+
     /// A row; empty where none was ever written near it.
     #[inline(always)]
     pub fn row(&self, position: u32) -> &[T] {

@@ -10,9 +10,6 @@ use crate::vectors::{Vector, VectorError, finite, score, wide_dot};
 
 /// What one write copies at most: 128 KiB, 256 rows of 128 components.
 const PAGE_BYTES: usize = 128 * 1024;
-/// Rows that are asked for ahead of the one whose product is taken.
-const AHEAD: usize = 4;
-
 /// The rows. A clone is a snapshot and costs a pointer per page.
 #[derive(Clone)]
 pub struct Rows {
@@ -155,8 +152,8 @@ impl Rows {
     pub fn similarities(&self, probe: Probe<'_>, slots: &[u32], found: &mut Vec<f32>) {
         found.clear();
         match &self.numbers {
-            Numbers::Full(pages) => dots(probe.numbers, ahead(pages, slots), found),
-            Numbers::Half(pages) => dots(probe.numbers, ahead(pages, slots), found),
+            Numbers::Full(pages) => dots(probe.numbers, pages, slots, found),
+            Numbers::Half(pages) => dots(probe.numbers, pages, slots, found),
         }
         if let (Some(norms), Some(norm)) = (&self.norms, probe.norm) {
             let square = 4.0 * self.longest * self.longest;
@@ -188,6 +185,11 @@ impl Rows {
         }
     }
 
+    /// Knows of a greater norm than those of the rows that are there.
+    pub fn raise_longest(&mut self, norm: f64) {
+        self.longest = self.longest.max(norm);
+    }
+
     /// The greatest norm that there has been, under inner product.
     pub fn longest(&self) -> f64 {
         self.longest
@@ -210,18 +212,4 @@ impl Rows {
         };
         numbers + self.norms.as_ref().map_or(0, Pages::bytes)
     }
-}
-
-/// The rows of some slots, each asked for some before it is given.
-#[inline(always)]
-fn ahead<'a, T: Copy + PartialEq>(
-    pages: &'a Pages<T>,
-    slots: &'a [u32],
-) -> impl Iterator<Item = &'a [T]> {
-    slots.iter().enumerate().map(|(at, &slot)| {
-        if let Some(&next) = slots.get(at + AHEAD) {
-            prefetch(pages.row(next));
-        }
-        pages.row(slot)
-    })
 }

@@ -53,10 +53,7 @@ pub const KINDS: [Make; 7] = [
     }),
 ];
 
-/// By this much the score of a row in 16 bits may differ, for vectors of lengths up to 1.5.
-pub const ROUNDING: f32 = 2e-3;
-
-fn all_in(metric: Metric) -> Settings {
+pub fn all_in(metric: Metric) -> Settings {
     Settings {
         metric,
         exact_below: 0,

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod explained;
+mod kept;
 mod kinds;
+mod random;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
