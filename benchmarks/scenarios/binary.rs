@@ -1,4 +1,5 @@
-//! What was built beside this program, for the scenarios that run it as a process of its own.
+//! What the scenarios run as processes of their own: what was built beside this program, and a Python
+//! with the peers.
 
 use std::path::{Path, PathBuf};
 
@@ -27,4 +28,18 @@ pub fn built(variable: &str, place: &str, build: &str) -> anyhow::Result<PathBuf
 pub fn checkout() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here)
+}
+
+/// A Python that has what peers need: `SEGUE_PEERS_PYTHON`, else that of `make setup-peers`.
+pub fn peers_python(needs: &str) -> anyhow::Result<PathBuf> {
+    let path = match std::env::var_os("SEGUE_PEERS_PYTHON") {
+        Some(path) => PathBuf::from(path),
+        None => checkout().join(".venv/bin/python"),
+    };
+    ensure!(
+        path.is_file(),
+        "no {}: run `make setup-peers`, or name a Python that has {needs} in SEGUE_PEERS_PYTHON",
+        path.display()
+    );
+    Ok(path)
 }

@@ -10,6 +10,7 @@ mod demo;
 mod e4srec;
 mod item_encoders;
 mod kafka_ratio;
+mod recall;
 mod replay_memory;
 mod soak;
 mod stream_core;
@@ -94,6 +95,18 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         config: include_str!("item_encoders/scenario.toml"),
         run: item_encoders::run,
+    },
+    Scenario {
+        config: include_str!("recall/scenario.toml"),
+        run: recall::run,
+    },
+    Scenario {
+        config: include_str!("recall/under_insert.toml"),
+        run: recall::under_insert,
+    },
+    Scenario {
+        config: include_str!("recall/million.toml"),
+        run: recall::million,
     },
 ];
 

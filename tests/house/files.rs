@@ -35,7 +35,7 @@ const METRICS: &str = "engine/flow/src/names.rs";
 const WALLS: &[(&str, &str)] = &[
     (
         "engine/recall/src/lanes.rs",
-        "wide registers, after asking the processor",
+        "wide registers, after asking the processor; rows asked for ahead",
     ),
     (
         "engine/nn/src/weights/mapped.rs",

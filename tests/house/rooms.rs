@@ -85,6 +85,7 @@ const WITH_THE_BINARY: &[&str] = &[
     "engine/nn",
     "engine/flow",
     "engine/catalog",
+    "engine/recall",
     "connectors/kafka",
     "replay",
     "engine/sessions",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::world::{Ground, LIMIT, World};
-use crate::binary::checkout;
+use crate::binary::peers_python;
 
 /// The plays that it reads, at most (finetune.py of HestiaSky/E4SRec).
 const NEWEST: usize = 50;
@@ -42,7 +42,7 @@ pub fn measure(
     stops: &[usize],
     batch: usize,
 ) -> anyhow::Result<Found> {
-    let python = python()?;
+    let python = peers_python("torch, transformers, peft and gguf")?;
     let mut batches = Vec::new();
     for &plays in stops {
         for listeners in listeners.chunks(batch) {
@@ -93,19 +93,4 @@ fn gguf(folder: &Path) -> anyhow::Result<String> {
     let weights = Weights::open(folder)?;
     let name = weights.path().file_name().and_then(|name| name.to_str());
     Ok(name.context("a checkpoint without a name")?.to_owned())
-}
-
-/// `SEGUE_PEERS_PYTHON`, else that of `make setup-peers`.
-fn python() -> anyhow::Result<PathBuf> {
-    let path = match std::env::var_os("SEGUE_PEERS_PYTHON") {
-        Some(path) => PathBuf::from(path),
-        None => checkout().join(".venv/bin/python"),
-    };
-    ensure!(
-        path.is_file(),
-        "no {}: run `make setup-peers`, or name a Python that has torch, transformers, peft and gguf in \
-         SEGUE_PEERS_PYTHON",
-        path.display()
-    );
-    Ok(path)
 }

@@ -1,11 +1,13 @@
 //! The exact index: every row is looked at. It misses nothing, so it is the oracle for the graph; and
 //! for some ten thousand rows it is also the fastest.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use segue_listen::TrackId;
 
 use crate::best::Best;
+use crate::explain::{Explanation, Origin, Path, Reason};
 use crate::index::{Hit, Index, IndexVersion, IndexWriter, RecallError};
 use crate::settings::{Metric, Settings, SettingsError};
 use crate::vectors::{Vector, VectorError, VectorTable, score};
@@ -32,24 +34,13 @@ impl ExactWriter {
     /// If a setting is out of range, or there are no dimensions.
     pub fn new(dimensions: usize, settings: &Settings) -> Result<Self, SettingsError> {
         settings.check()?;
-        if dimensions == 0 || dimensions > MAX_DIMENSIONS {
-            return Err(SettingsError {
-                key: "dimensions",
-                value: dimensions.to_string(),
-                range: "to what the encoder gives, from 1 to 65536",
-            });
-        }
+        check_dimensions(dimensions)?;
         Ok(Self {
             metric: settings.metric,
             max_tracks: settings.max_tracks,
             table: VectorTable::new(dimensions),
             changes: 0,
         })
-    }
-
-    /// The rows as they are now.
-    pub(crate) fn table(&self) -> &VectorTable {
-        &self.table
     }
 
     pub(crate) fn snapshot(&self, epoch: u64) -> ExactIndex {
@@ -68,6 +59,18 @@ impl ExactWriter {
 /// A guard: no encoder of today gives a tenth of it.
 const MAX_DIMENSIONS: usize = 65_536;
 
+/// Refuses what no vector has.
+pub(crate) fn check_dimensions(dimensions: usize) -> Result<(), SettingsError> {
+    if (1..=MAX_DIMENSIONS).contains(&dimensions) {
+        return Ok(());
+    }
+    Err(SettingsError {
+        key: "dimensions",
+        value: dimensions.to_string(),
+        range: "to what the encoder gives, from 1 to 65536",
+    })
+}
+
 impl IndexWriter for ExactWriter {
     fn upsert(&mut self, track: TrackId, vector: Vector<'_>) -> Result<(), RecallError> {
         if track.row() >= self.max_tracks {
@@ -76,10 +79,7 @@ impl IndexWriter for ExactWriter {
                 max_tracks: self.max_tracks,
             });
         }
-        let factor = match self.metric {
-            Metric::Cosine => 1.0 / vector.norm(),
-            Metric::InnerProduct => 1.0,
-        };
+        let factor = self.metric.row_factor(vector);
         self.table
             .set(track, vector, factor)
             .map_err(|source| RecallError::Vector { track, source })?;
@@ -98,33 +98,6 @@ impl IndexWriter for ExactWriter {
     }
 }
 
-impl ExactIndex {
-    /// What ⟨query, row⟩ is multiplied with to give the score.
-    pub(crate) fn factor(&self, query: Vector<'_>) -> f32 {
-        match self.metric {
-            Metric::Cosine => (1.0 / query.norm()) as f32,
-            Metric::InnerProduct => 1.0,
-        }
-    }
-
-    /// Offers one track, if it is there; whether it is among the best so far.
-    pub(crate) fn offer(
-        &self,
-        track: TrackId,
-        query: &[f32],
-        factor: f32,
-        best: &mut Best<'_>,
-    ) -> bool {
-        let Some(row) = self.table.row(track) else {
-            return false;
-        };
-        best.offer(Hit {
-            track,
-            score: score(query, row, factor),
-        })
-    }
-}
-
 impl Index for ExactIndex {
     fn version(&self) -> IndexVersion {
         self.version
@@ -138,8 +111,8 @@ impl Index for ExactIndex {
         self.table.len()
     }
 
-    fn row(&self, track: TrackId) -> Option<&[f32]> {
-        self.table.row(track)
+    fn row(&self, track: TrackId) -> Option<Cow<'_, [f32]>> {
+        self.table.row(track).map(Cow::Borrowed)
     }
 
     fn search(
@@ -151,7 +124,7 @@ impl Index for ExactIndex {
     ) -> Result<(), VectorError> {
         let mut best = Best::new(hits, limit);
         let query = query.of_length(self.table.dimensions())?;
-        let factor = self.factor(query);
+        let factor = self.metric.score_factor(query);
         if limit > 0 {
             for (track, row) in self.table.iter() {
                 let hit = Hit {
@@ -166,5 +139,22 @@ impl Index for ExactIndex {
         }
         best.finish();
         Ok(())
+    }
+
+    fn explain(
+        &self,
+        query: Vector<'_>,
+        limit: usize,
+        keep: &dyn Fn(TrackId) -> bool,
+        hits: &mut Vec<Hit>,
+    ) -> Result<Explanation, VectorError> {
+        self.search(query, limit, keep, hits)?;
+        Ok(Explanation {
+            version: self.version,
+            path: Path::Exact(Reason::Kind),
+            scanned: self.table.len(),
+            origins: vec![Origin::Scan; hits.len()],
+            ..Explanation::default()
+        })
     }
 }

@@ -1,44 +1,55 @@
 //! The graph index: an HNSW graph for the many, an exact scan for what it does not hold.
 //!
 //! A track that was given a vector is in the next snapshot at once: first in the exact tail, later,
-//! as publications go by, in the graph. Removed and updated tracks leave dead points behind; when they
-//! are too many, a second graph is grown beside the first, a few points per publication, and takes
-//! its place. If hnsw_rs panics, its graph is given up in the same way, and meanwhile every row is
-//! looked at: slower, and right.
+//! as publications go by, in the graph. Removed and updated tracks leave dead points behind, which are
+//! stepping stones; when they are too many they are swept out, a few per publication. Nothing stops
+//! for any of it: a snapshot shares all pages that have not changed since.
 //!
-//! Snapshots share the growing graph and each hide what is not theirs. What they hold is exact and
-//! fixed; which near misses an old snapshot's search meets may vary while a writer inserts beside it.
-//! In exact mode both happen on one thread, and results repeat.
+//! With hnsw_rs for a builder, a second graph is grown beside the first instead, and takes its place;
+//! if hnsw_rs panics, its graph is given up in the same way, and meanwhile every row is looked at:
+//! slower, and right.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use segue_listen::TrackId;
 
-use crate::best::Best;
-use crate::exact::{ExactIndex, ExactWriter};
-use crate::index::{Hit, Index, IndexVersion, IndexWriter, RecallError};
-use crate::mesh::{Links, Mesh, Slots};
-use crate::settings::{Metric, Settings, SettingsError};
-use crate::vectors::{Vector, VectorError};
+use crate::beam::MOST_NODES;
+use crate::exact::check_dimensions;
+use crate::growing::Growing;
+use crate::index::{Index, IndexVersion, IndexWriter, RecallError};
+use crate::replica::Replica;
+use crate::rows::Rows;
+use crate::settings::{Settings, SettingsError};
+use crate::slots::Slots;
+use crate::sweep::Sweep;
+use crate::vectors::Vector;
 
 /// After so many graphs that broke, no other is tried.
 const BREAKS_ALLOWED: u32 = 3;
-/// So many vectors may be longer than a graph of inner products was made for.
-const OUTGROWN_ALLOWED: usize = 64;
-/// Below so many points a graph is not worth replacing.
-const WORTH_REGROWING: u32 = 1024;
+/// Below so many points a graph is not worth sweeping.
+const WORTH_SWEEPING: u32 = 1024;
+/// Points that can be mended in the time that it takes to link one.
+const MENDED_PER_LINK: usize = 4;
 
 /// The writer of a graph index.
 pub struct GraphWriter {
-    settings: Settings,
-    rows: ExactWriter,
-    serving: Mesh,
-    successor: Option<Mesh>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) rows: Rows,
+    pub(crate) slots: Slots,
+    /// A slot for each row's hash, to find twins.
+    pub(crate) twins: HashMap<u32, u32, FixedState>,
+    /// Slots that nothing leads to and no track is on.
+    pub(crate) free: Vec<u32>,
+    pub(crate) serving: Growing,
+    successor: Option<Growing>,
+    pub(crate) sweep: Option<Sweep>,
+    pub(crate) changes: u64,
     breaks: u32,
     regrown: u32,
-    /// A row before its update, to see whether it changes.
+    swept: u64,
     scratch: Vec<f32>,
 }
 
@@ -49,14 +60,19 @@ pub struct GraphHealth {
     pub points: usize,
     /// Points without a track.
     pub dead: usize,
-    /// Tracks that wait in the exact tail.
+    /// Slots that wait in the exact tail.
     pub waiting: usize,
-    /// Tracks that the graph was found not to find, and that are scanned exactly.
-    pub astray: usize,
+    /// Whether dead points are being swept out, or a new graph is being grown.
+    pub renewing: bool,
+    /// Dead points swept out so far.
+    pub swept: u64,
     /// Graphs replaced so far.
     pub regrown: u32,
     /// Graphs given up because hnsw_rs panicked.
     pub breaks: u32,
+    /// Memory in bytes: rows, links, slots and what the writer knows beside them; not what hnsw_rs keeps,
+    /// nor pages that only older snapshots still hold.
+    pub bytes: usize,
 }
 
 impl GraphWriter {
@@ -65,64 +81,115 @@ impl GraphWriter {
     /// # Errors
     /// If a setting is out of range, or there are no dimensions.
     pub fn new(dimensions: usize, settings: Settings) -> Result<Self, SettingsError> {
-        let rows = ExactWriter::new(dimensions, &settings)?;
-        let serving = Mesh::new(&settings, rows.table());
-        let scratch = Vec::with_capacity(dimensions);
+        settings.check()?;
+        check_dimensions(dimensions)?;
+        let slots = Slots::default();
         Ok(Self {
-            settings,
-            rows,
-            serving,
+            rows: Rows::new(dimensions, settings.metric, settings.storage),
+            serving: Growing::new(&settings, &slots),
+            settings: Arc::new(settings),
+            slots,
+            twins: HashMap::default(),
+            free: Vec::new(),
             successor: None,
+            sweep: None,
+            changes: 0,
             breaks: 0,
             regrown: 0,
-            scratch,
+            swept: 0,
+            scratch: Vec::with_capacity(dimensions),
         })
     }
 
-    /// Links up to `at_most` waiting tracks; returns how many. For an owner with time to spare:
-    /// publications do as much by themselves as the settings say.
+    /// Links up to `at_most` waiting rows, and renews the graph as far as that costs about the same;
+    /// returns how many were linked. For an owner with time to spare: publications do as much by
+    /// themselves as the settings say.
     pub fn settle(&mut self, at_most: usize) -> usize {
-        // Under inner product a graph is made for vectors up to some length: wait for the first ones.
-        if self.settings.metric == Metric::InnerProduct && self.serving.slots.used == 0 {
-            self.serving = Mesh::new(&self.settings, self.rows.table());
+        let linked = self
+            .serving
+            .settle(at_most, &self.settings, &self.rows, &self.slots);
+        if self.serving.builder.mends() {
+            self.sweep(at_most.saturating_mul(MENDED_PER_LINK));
+        } else {
+            // Twice what comes in at most, or it would never catch up.
+            self.regrow(at_most.saturating_mul(2));
         }
-        let linked = self.serving.settle(at_most, self.rows.table());
-        self.tend(at_most);
         linked
+    }
+
+    /// Candidates considered by the searches of snapshots from the next one on.
+    ///
+    /// # Errors
+    /// If it is out of range; it stays as it was then.
+    pub fn set_ef_search(&mut self, ef_search: usize) -> Result<(), SettingsError> {
+        let settings = Settings {
+            ef_search,
+            ..(*self.settings).clone()
+        };
+        settings.check()?;
+        self.settings = Arc::new(settings);
+        Ok(())
     }
 
     /// How the graph is doing.
     pub fn health(&self) -> GraphHealth {
-        let slots = &self.serving.slots;
+        let twins = self.twins.capacity() * (size_of::<(u32, u32)>() + 1);
         GraphHealth {
-            points: slots.used as usize,
-            dead: (slots.used - slots.live) as usize,
-            waiting: self.serving.waiting(),
-            astray: self.serving.astray(),
+            points: self.serving.mesh.points as usize,
+            dead: self.serving.dead as usize,
+            waiting: self.serving.tail(),
+            renewing: self.sweep.is_some() || self.successor.is_some(),
+            swept: self.swept,
             regrown: self.regrown,
             breaks: self.breaks,
+            bytes: self.rows.bytes() + self.slots.bytes() + self.serving.mesh.bytes() + twins,
+        }
+    }
+
+    /// Begins a sweep if it is time, and goes on with it.
+    fn sweep(&mut self, at_most: usize) {
+        if self.sweep.is_none() && self.worn_out() {
+            self.sweep = Some(Sweep::begin(&self.serving.mesh, &self.slots));
+        }
+        let (mesh, rows, slots) = (&mut self.serving.mesh, &self.rows, &self.slots);
+        let breadth = self.settings.ef_construction;
+        let done = self
+            .sweep
+            .as_mut()
+            .is_some_and(|sweep| sweep.step(at_most, breadth, mesh, rows, slots));
+        if done && let Some(sweep) = self.sweep.take() {
+            let free = sweep.finish(breadth, mesh, rows, slots);
+            self.serving.dead = self.serving.dead.saturating_sub(free.len() as u32);
+            self.swept += free.len() as u64;
+            // The lowest are given out first, so that rows lie close together.
+            self.free.extend(free.into_iter().rev());
         }
     }
 
     /// Grows the successor if there is or should be one, and lets it take over when it is ready.
-    fn tend(&mut self, at_most: usize) {
+    fn regrow(&mut self, at_most: usize) {
         match &mut self.successor {
             None => {
                 if self.worn_out() && self.breaks < BREAKS_ALLOWED {
-                    self.successor = Some(Mesh::new(&self.settings, self.rows.table()));
+                    self.successor = Some(Growing::new(&self.settings, &self.slots));
                 }
             }
             Some(next) => {
-                // Twice what comes in at most, or it would never catch up.
-                next.settle(at_most.saturating_mul(2), self.rows.table());
+                next.settle(at_most, &self.settings, &self.rows, &self.slots);
                 if next.broken {
                     self.successor = None;
                     self.breaks += 1;
-                } else if next.waiting() <= self.settings.tail_limit / 2
+                } else if next.tail() <= (self.settings.tail_limit / 2).max(256)
                     && let Some(next) = self.successor.take()
                 {
                     self.breaks += u32::from(self.serving.broken);
                     self.regrown += 1;
+                    let gone = (0..self.slots.used).rev().filter(|&slot| {
+                        self.serving.mesh.has(slot)
+                            && !next.mesh.has(slot)
+                            && !self.slots.alive(slot)
+                    });
+                    self.free.extend(gone);
                     self.serving = next;
                 }
             }
@@ -130,176 +197,105 @@ impl GraphWriter {
     }
 
     fn worn_out(&self) -> bool {
-        let slots = &self.serving.slots;
-        let dead = f64::from(slots.used - slots.live);
+        let (dead, points) = (self.serving.dead, self.serving.mesh.points);
         self.serving.broken
-            || self.serving.outgrown > OUTGROWN_ALLOWED
-            || slots.used >= WORTH_REGROWING
-                && dead > self.settings.dead_share * f64::from(slots.used)
+            || points >= WORTH_SWEEPING
+                && f64::from(dead) > self.settings.dead_share * f64::from(points)
     }
 
-    fn meshes(&mut self) -> impl Iterator<Item = &mut Mesh> {
+    fn growing(&mut self) -> impl Iterator<Item = &mut Growing> {
         std::iter::once(&mut self.serving).chain(&mut self.successor)
+    }
+
+    /// Takes a track off its slot; whether it had one.
+    fn release(&mut self, track: TrackId) -> bool {
+        let Some(slot) = self.slots.release(track) else {
+            return false;
+        };
+        if !self.slots.alive(slot) {
+            let hash = hash_of(&self.rows.row(slot));
+            if self.twins.get(&hash) == Some(&slot) {
+                self.twins.remove(&hash);
+            }
+            self.growing().for_each(|growing| growing.bury(slot));
+            if self.growing().all(|growing| !growing.mesh.has(slot)) {
+                self.free.push(slot);
+            }
+        }
+        true
+    }
+
+    /// The slot of a row like this one.
+    fn twin(&self, hash: u32, row: &[f32]) -> Option<u32> {
+        let slot = *self.twins.get(&hash)?;
+        (*self.rows.row(slot) == *row).then_some(slot)
+    }
+
+    fn place(&mut self, track: TrackId) {
+        let hash = hash_of(&self.scratch);
+        if let Some(slot) = self.twin(hash, &self.scratch) {
+            self.slots.place(track, slot);
+            return;
+        }
+        let slot = self.free.pop().unwrap_or(self.slots.used);
+        self.rows.set(slot, &self.scratch);
+        self.twins.insert(hash, slot);
+        self.slots.place(track, slot);
+        self.growing()
+            .for_each(|growing| growing.waiting.push_back(slot));
     }
 }
 
 impl IndexWriter for GraphWriter {
     fn upsert(&mut self, track: TrackId, vector: Vector<'_>) -> Result<(), RecallError> {
-        self.scratch.clear();
-        self.scratch
-            .extend_from_slice(self.rows.table().row(track).unwrap_or_default());
-        self.rows.upsert(track, vector)?;
-        if self.rows.table().row(track) != Some(&self.scratch[..]) {
-            for mesh in self.meshes() {
-                mesh.forget(track);
-                mesh.expect(track);
-            }
+        let full = self.free.is_empty() && self.slots.used >= MOST_NODES - 1;
+        if track.row() >= self.settings.max_tracks || full {
+            return Err(RecallError::TooManyTracks {
+                track,
+                max_tracks: self.settings.max_tracks,
+            });
+        }
+        self.rows
+            .round(vector, &mut self.scratch)
+            .map_err(|source| RecallError::Vector { track, source })?;
+        self.changes += 1;
+        let before = self.slots.of(track);
+        if before.is_none_or(|slot| *self.rows.row(slot) != *self.scratch) {
+            self.release(track);
+            self.place(track);
         }
         Ok(())
     }
 
     fn remove(&mut self, track: TrackId) {
-        self.rows.remove(track);
-        self.meshes().for_each(|mesh| mesh.forget(track));
+        if self.release(track) {
+            self.changes += 1;
+        }
     }
 
     fn publish(&mut self, epoch: u64) -> Arc<dyn Index> {
-        let excess = self
-            .serving
-            .waiting()
-            .saturating_sub(self.settings.tail_limit);
+        let excess = self.serving.tail().saturating_sub(self.settings.tail_limit);
         let due = self.settings.links_per_publish.max(excess);
         self.settle(due);
-        // Inner product asks from off the sphere that the points lie on: measured on 5,000 clustered
-        // vectors, the same breadth finds a twentieth less of the true ten.
-        let stretch = if self.settings.metric == Metric::InnerProduct {
-            2
-        } else {
-            1
-        };
-        let links = (!self.serving.broken).then(|| Arc::clone(&self.serving.links));
-        Arc::new(GraphIndex {
-            exact: self.rows.snapshot(epoch),
+        let links = (!self.serving.broken).then(|| self.serving.mesh.links.clone());
+        Arc::new(Replica {
+            rows: self.rows.clone(),
+            slots: self.slots.clone(),
             links,
-            slots: self.serving.slots.clone(),
-            unlinked: self.serving.unlinked(),
-            ef_search: self.settings.ef_search * stretch,
-            oversampling: self.settings.oversampling,
-            exact_below: self.settings.exact_below,
-            exact_selectivity: self.settings.exact_selectivity,
+            tail: self.serving.tail_slots().collect(),
+            points: self.serving.mesh.points as usize,
+            dead: self.serving.dead as usize,
+            version: IndexVersion {
+                epoch,
+                changes: self.changes,
+            },
+            settings: Arc::clone(&self.settings),
         })
     }
 }
 
-/// A snapshot: its rows, and a view of the graph.
-struct GraphIndex {
-    exact: ExactIndex,
-    /// `None` once the graph broke.
-    links: Option<Arc<Links>>,
-    slots: Slots,
-    /// Tracks that are looked at one by one.
-    unlinked: Vec<TrackId>,
-    ef_search: usize,
-    oversampling: usize,
-    exact_below: usize,
-    exact_selectivity: f64,
-}
-
-impl GraphIndex {
-    /// Candidates to ask the graph for, dead ones allowed for.
-    fn breadth(&self, limit: usize) -> usize {
-        let wanted = limit.saturating_mul(self.oversampling).max(self.ef_search);
-        let (live, used) = (self.slots.live.max(1) as usize, self.slots.used as usize);
-        wanted.saturating_mul(used).div_ceil(live)
-    }
-
-    /// Asks the graph; false if it cannot answer well, and every row should be looked at.
-    fn ask_graph(
-        &self,
-        query: Vector<'_>,
-        limit: usize,
-        keep: &dyn Fn(TrackId) -> bool,
-        hits: &mut Vec<Hit>,
-    ) -> bool {
-        let Some(links) = &self.links else {
-            return false;
-        };
-        let factor = self.exact.factor(query);
-        let point = links.query_point(query.components(), 1.0 / query.norm());
-        let mut breadth = self.breadth(limit);
-        // Each round that finds too few that pass the filter looks four times as far.
-        while breadth.saturating_mul(4) < self.slots.used as usize {
-            let Some(near) = links.search(&point, breadth) else {
-                return false;
-            };
-            let mut best = Best::new(hits, limit);
-            let (mut met, mut kept) = (0usize, 0usize);
-            let mut seen: HashSet<u32, FixedState> = near.iter().copied().collect();
-            let mut open: Vec<(u32, bool)> = near.iter().rev().map(|&slot| (slot, true)).collect();
-            while let Some((slot, from_graph)) = open.pop() {
-                // A slot beyond this snapshot's last has no tracks and no wards in it. One from
-                // the graph leads on to its wards; a ward does if it is among the best so far.
-                let mut leads_on = from_graph;
-                for track in self.slots.tracks(slot) {
-                    met += 1;
-                    if keep(track) {
-                        kept += 1;
-                        leads_on |= self
-                            .exact
-                            .offer(track, query.components(), factor, &mut best);
-                    }
-                }
-                if leads_on {
-                    let wards = self.slots.wards(slot).filter(|&ward| seen.insert(ward));
-                    open.extend(wards.map(|ward| (ward, false)));
-                }
-            }
-            if kept >= limit {
-                for track in self.unlinked.iter().copied().filter(|&track| keep(track)) {
-                    self.exact
-                        .offer(track, query.components(), factor, &mut best);
-                }
-                best.finish();
-                return true;
-            }
-            if (kept as f64) < self.exact_selectivity * met as f64 {
-                return false;
-            }
-            breadth = breadth.saturating_mul(4);
-        }
-        false
-    }
-}
-
-impl Index for GraphIndex {
-    fn version(&self) -> IndexVersion {
-        self.exact.version()
-    }
-
-    fn dimensions(&self) -> usize {
-        self.exact.dimensions()
-    }
-
-    fn len(&self) -> usize {
-        self.exact.len()
-    }
-
-    fn row(&self, track: TrackId) -> Option<&[f32]> {
-        self.exact.row(track)
-    }
-
-    fn search(
-        &self,
-        query: Vector<'_>,
-        limit: usize,
-        keep: &dyn Fn(TrackId) -> bool,
-        hits: &mut Vec<Hit>,
-    ) -> Result<(), VectorError> {
-        hits.clear();
-        let query = query.of_length(self.dimensions())?;
-        if limit > 0 && self.len() > self.exact_below && self.ask_graph(query, limit, keep, hits) {
-            return Ok(());
-        }
-        self.exact.search(query, limit, keep, hits)
-    }
+pub(crate) fn hash_of(row: &[f32]) -> u32 {
+    let mut hasher = FixedState::with_seed(0).build_hasher();
+    row.iter().for_each(|x| hasher.write_u32(x.to_bits()));
+    hasher.finish() as u32
 }

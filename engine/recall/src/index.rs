@@ -5,12 +5,14 @@
 //! becomes visible with the snapshot that its next [`IndexWriter::publish`] returns: all of it, at
 //! once.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
 use segue_listen::TrackId;
 
+use crate::explain::Explanation;
 use crate::vectors::{Vector, VectorError};
 
 /// An immutable snapshot of the vectors of all tracks.
@@ -30,8 +32,8 @@ pub trait Index: Send + Sync {
     }
 
     /// A track's vector as it is stored: of length 1 under the cosine metric, as given under inner
-    /// product. `None` if the snapshot does not hold the track.
-    fn row(&self, track: TrackId) -> Option<&[f32]>;
+    /// product; in place, or unpacked if it is stored in 16 bits. `None` if the snapshot does not hold the track.
+    fn row(&self, track: TrackId) -> Option<Cow<'_, [f32]>>;
 
     /// Replaces `hits` with the tracks nearest to `query` for which `keep` is true, best first (see
     /// [`Hit::order`]): as many as `limit`, or all there are. `keep` may be called for any track, in
@@ -47,6 +49,18 @@ pub trait Index: Send + Sync {
         keep: &dyn Fn(TrackId) -> bool,
         hits: &mut Vec<Hit>,
     ) -> Result<(), VectorError>;
+
+    /// A search that also tells how it came to its answer, which is the same.
+    ///
+    /// # Errors
+    /// As [`Index::search`].
+    fn explain(
+        &self,
+        query: Vector<'_>,
+        limit: usize,
+        keep: &dyn Fn(TrackId) -> bool,
+        hits: &mut Vec<Hit>,
+    ) -> Result<Explanation, VectorError>;
 }
 
 /// The one that changes vectors and publishes snapshots.

@@ -14,20 +14,36 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod beam;
 mod best;
+mod builder;
 pub mod exact;
+pub mod explain;
+mod foreign;
 pub mod graph;
+mod growing;
+mod halves;
+mod hnsw;
 pub mod index;
 mod lanes;
+mod links;
 mod mesh;
 mod pages;
 pub mod published;
+mod replica;
+mod restore;
+mod rows;
 pub mod settings;
+mod slots;
+pub mod store;
+mod sweep;
 pub mod vectors;
 
 pub use exact::ExactWriter;
+pub use explain::Explanation;
 pub use graph::{GraphHealth, GraphWriter};
 pub use index::{Hit, Index, IndexVersion, IndexWriter, RecallError};
 pub use published::Published;
-pub use settings::{Metric, Settings, SettingsError};
+pub use settings::{Builder, Metric, Settings, SettingsError, Storage};
+pub use store::StoreError;
 pub use vectors::{Vector, VectorError, VectorTable};

@@ -1,35 +1,126 @@
-//! A growable array in shared pages: a clone costs a pointer per page, and a write copies at most the
-//! one page it touches. This is what makes a snapshot cheap to publish and impossible to disturb.
+//! Rows of equal length in shared pages: a clone costs a pointer per page, and a write copies at most
+//! the one page it touches, and that only if a clone still holds it. This is what makes a snapshot
+//! cheap to publish and impossible to disturb; and an array of it grows without being moved.
 
 use std::sync::Arc;
 
-const PAGE: usize = 1024;
+/// Where rows begin in memory: what a processor fetches at once.
+const ALIGNMENT: usize = 64;
 
-/// `u32`s by position; what was never set is `None`.
-#[derive(Clone, Default)]
-pub struct Pages {
-    /// Values plus one, so that a fresh page of zeroes is a page of `None`s.
-    pages: Vec<Option<Arc<[u32; PAGE]>>>,
+/// Rows of `stride` numbers by position; what was never written reads as `fill`, or as no row at all.
+#[derive(Clone)]
+pub struct Pages<T> {
+    stride: usize,
+    /// A page has 2 to the power of this many rows.
+    shift: u32,
+    fill: T,
+    pages: Vec<Option<Page<T>>>,
 }
 
-impl Pages {
-    /// The value at `position`.
-    pub fn get(&self, position: u32) -> Option<u32> {
-        let page = self.pages.get(position as usize / PAGE)?.as_ref()?;
-        page[position as usize % PAGE].checked_sub(1)
+#[derive(Clone)]
+struct Page<T> {
+    numbers: Arc<[T]>,
+    /// Where the first row begins, so that it begins on a boundary.
+    start: usize,
+}
+
+impl<T: Copy> Page<T> {
+    fn new(length: usize, fill: T) -> Self {
+        let slack = ALIGNMENT / size_of::<T>().max(1);
+        let numbers: Arc<[T]> = std::iter::repeat_n(fill, length + slack).collect();
+        let start = numbers.as_ptr().align_offset(ALIGNMENT);
+        Self {
+            numbers,
+            start: if start <= slack { start } else { 0 },
+        }
     }
 
-    /// Sets the value at `position`. `u32::MAX` cannot be told from `None` and reads as such.
-    pub fn set(&mut self, position: u32, value: Option<u32>) {
-        let at = position as usize / PAGE;
+    /// The same numbers in memory of their own.
+    fn apart(&self, length: usize, fill: T) -> Self {
+        let mut page = Self::new(length, fill);
+        let (to, from) = (page.start, self.start);
+        if let Some(numbers) = Arc::get_mut(&mut page.numbers) {
+            numbers[to..to + length].copy_from_slice(&self.numbers[from..from + length]);
+        }
+        page
+    }
+}
+
+impl<T: Copy + PartialEq> Pages<T> {
+    /// Of no rows yet. A page takes about `page_bytes`.
+    pub fn new(stride: usize, page_bytes: usize, fill: T) -> Self {
+        let rows = page_bytes / (stride * size_of::<T>()).max(1);
+        Self {
+            stride,
+            shift: rows.max(1).ilog2(),
+            fill,
+            pages: Vec::new(),
+        }
+    }
+
+    /// Numbers in a row.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Rows are below this.
+    pub fn rows(&self) -> u32 {
+        (self.pages.len() as u32) << self.shift
+    }
+
+    /// A row; empty where none was ever written near it.
+    #[inline(always)]
+    pub fn row(&self, position: u32) -> &[T] {
+        let Some(Some(page)) = self.pages.get((position >> self.shift) as usize) else {
+            return &[];
+        };
+        let within = (position & ((1 << self.shift) - 1)) as usize;
+        let start = page.start + within * self.stride;
+        &page.numbers[start..start + self.stride]
+    }
+
+    /// A row to write to.
+    pub fn row_mut(&mut self, position: u32) -> &mut [T] {
+        let at = (position >> self.shift) as usize;
         if at >= self.pages.len() {
-            if value.is_none() {
-                return;
-            }
             self.pages.resize(at + 1, None);
         }
-        let page = self.pages[at].get_or_insert_with(|| Arc::new([0; PAGE]));
-        Arc::make_mut(page)[position as usize % PAGE] = value.map_or(0, |v| v.wrapping_add(1));
+        let (length, fill) = (self.stride << self.shift, self.fill);
+        let page = self.pages[at].get_or_insert_with(|| Page::new(length, fill));
+        if Arc::get_mut(&mut page.numbers).is_none() {
+            *page = page.apart(length, fill);
+        }
+        let within = (position & ((1 << self.shift) - 1)) as usize;
+        let start = page.start + within * self.stride;
+        let stride = self.stride;
+        match Arc::get_mut(&mut page.numbers) {
+            Some(numbers) => &mut numbers[start..start + stride],
+            // Not reached: the page is ours since the line above.
+            None => &mut [],
+        }
+    }
+
+    /// The first number of a row.
+    #[inline(always)]
+    pub fn get(&self, position: u32) -> T {
+        self.row(position).first().copied().unwrap_or(self.fill)
+    }
+
+    /// Sets the first number of a row. Setting what was never written to what it reads as costs no
+    /// memory.
+    pub fn set(&mut self, position: u32, number: T) {
+        if self.get(position) != number
+            && let Some(first) = self.row_mut(position).first_mut()
+        {
+            *first = number;
+        }
+    }
+
+    /// Bytes of memory that it holds, shared with clones or not.
+    pub fn bytes(&self) -> usize {
+        let pages = self.pages.iter().flatten();
+        let held: usize = pages.map(|page| size_of_val(&*page.numbers)).sum();
+        held + self.pages.capacity() * size_of::<Option<Page<T>>>()
     }
 }
 
@@ -39,15 +130,35 @@ mod tests {
 
     #[test]
     fn a_clone_keeps_what_it_saw() {
-        let mut pages = Pages::default();
-        pages.set(5000, Some(0));
+        let mut pages = Pages::new(1, 4096, u32::MAX);
+        pages.set(5000, 0);
         let before = pages.clone();
-        pages.set(5000, Some(7));
-        pages.set(3, Some(1));
-        assert_eq!((before.get(5000), before.get(3)), (Some(0), None));
-        assert_eq!((pages.get(5000), pages.get(3)), (Some(7), Some(1)));
-        pages.set(5000, None);
-        pages.set(900_000, None);
-        assert_eq!((pages.get(5000), pages.get(900_000)), (None, None));
+        pages.set(5000, 7);
+        pages.set(3, 1);
+        assert_eq!((before.get(5000), before.get(3)), (0, u32::MAX));
+        assert_eq!((pages.get(5000), pages.get(3)), (7, 1));
+        let held = pages.bytes();
+        pages.set(900_000, u32::MAX);
+        assert_eq!((pages.get(900_000), pages.bytes()), (u32::MAX, held));
+    }
+
+    #[test]
+    fn rows_begin_on_boundaries_whoever_copied_them() {
+        for stride in [16usize, 32, 128] {
+            let mut pages = Pages::new(stride, 20_000, 0.0f32);
+            let mut clones = Vec::new();
+            for row in 0..300u32 {
+                pages.row_mut(row).fill(row as f32);
+                clones.push(pages.clone());
+            }
+            for row in 0..300u32 {
+                assert_eq!(pages.row(row), vec![row as f32; stride]);
+                assert_eq!(pages.row(row).as_ptr() as usize % ALIGNMENT, 0);
+                let clone = &clones[row as usize];
+                assert_eq!(clone.row(row), vec![row as f32; stride]);
+                assert!(clone.row(row + 1).iter().all(|&x| x == 0.0));
+            }
+            assert!(pages.row(1_000_000).is_empty());
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use segue_listen::TrackId;
 
-use crate::lanes::dot;
+use crate::lanes::{Component, dot};
 
 /// A vector that is safe to compute with: the right length, finite, with a length (norm) that `f32`
 /// can hold and divide by. Made only by [`Vector::check`].
@@ -35,6 +35,14 @@ pub enum VectorError {
     Zero {
         /// Components given.
         length: usize,
+    },
+    /// Too large for the 16 bits that `recall.storage = "f16"` gives it.
+    #[error("component {at} is {value}: 16 bits hold at most 65504; set recall.storage = \"f32\"")]
+    Half {
+        /// The first such component.
+        at: usize,
+        /// Its value.
+        value: f32,
     },
     /// So long or so short that its norm is not a normal `f32`.
     #[error(
@@ -104,18 +112,26 @@ impl<'a> Vector<'a> {
     }
 }
 
-/// ⟨a, b⟩ times `factor`, and a finite number even where the sum in `f32` overflows.
-pub(crate) fn score(a: &[f32], b: &[f32], factor: f32) -> f32 {
-    let score = dot(a, b) * factor;
+/// ⟨query, row⟩ times `factor`, and a finite number even where the sum in `f32` overflows.
+pub(crate) fn score<C: Component>(query: &[f32], row: &[C], factor: f32) -> f32 {
+    let score = dot(query, row) * factor;
     if score.is_finite() {
         return score + 0.0;
     }
-    let wide: f64 = a
-        .iter()
-        .zip(b)
-        .map(|(&x, &y)| f64::from(x) * f64::from(y))
-        .sum();
-    (wide * f64::from(factor)).clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
+    finite(wide_dot(query, row) * f64::from(factor))
+}
+
+/// ⟨query, row⟩ in 64 bits.
+pub(crate) fn wide_dot<C: Component>(query: &[f32], row: &[C]) -> f64 {
+    let products = query.iter().zip(row);
+    products
+        .map(|(&x, &y)| f64::from(x) * f64::from(y.wide()))
+        .sum()
+}
+
+/// The nearest number that 32 bits hold.
+pub(crate) fn finite(wide: f64) -> f32 {
+    wide.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
 }
 
 /// Rows of a page: 128 KiB at 128 dimensions, what one write copies at most.

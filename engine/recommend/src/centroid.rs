@@ -94,7 +94,7 @@ fn centroid(index: &dyn Index, ask: &Ask<'_>, query: &mut [f32]) -> bool {
     let mut plays = 0u16;
     for play in ask.last(CENTROID_REACH).iter().rev() {
         if let Some(row) = index.row(play.track) {
-            query.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+            query.iter_mut().zip(&*row).for_each(|(sum, x)| *sum += x);
             plays += 1;
         }
         if play.opens_session {
@@ -190,7 +190,7 @@ impl Recommender for CentroidRecall {
                 tracks.extend(self.hits.iter().filter_map(|hit| {
                     Some(Scored {
                         track: hit.track,
-                        score: dot(&self.queries, self.index.row(hit.track)?),
+                        score: dot(&self.queries, &*self.index.row(hit.track)?),
                     })
                 }));
                 self.catalogue.keep_best(&mut tracks, limit);
@@ -225,7 +225,7 @@ impl Recommender for CentroidRecall {
                 };
                 let queries = self.queries.chunks_exact(dimensions.max(1));
                 for (scores, query) in self.scores.iter_mut().zip(queries).take(asks.len()) {
-                    scores.push(dot(query, row));
+                    scores.push(dot(query, &row));
                 }
             }
             let queries = self.queries.chunks_exact(dimensions.max(1));
@@ -235,7 +235,7 @@ impl Recommender for CentroidRecall {
                     .contains(*track)
                     .then(|| index.row(*track))
                     .flatten();
-                ranks.push(row.map(|row| at_least(scores, dot(query, row))));
+                ranks.push(row.map(|row| at_least(scores, dot(query, &row))));
             }
         }
         Ok(())

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use segue_listen::TrackId;
-use segue_recall::{ExactWriter, GraphWriter, Hit, Index, IndexWriter, Metric, Settings, Vector};
+use segue_recall::{
+    Builder, ExactWriter, GraphWriter, Hit, Index, IndexWriter, Metric, Settings, Storage, Vector,
+};
 
 pub const DIMENSIONS: usize = 24;
 
 pub type Make = (&'static str, fn(Metric) -> Box<dyn IndexWriter>);
 
-/// Every kind: exact; all in the graph; most still in the tail; the settings as shipped.
-pub const KINDS: [Make; 4] = [
+/// Every kind: exact; all in the graph, by each builder and in each width; most still in the tail; the
+/// settings as shipped.
+pub const KINDS: [Make; 7] = [
     ("exact", |metric| {
         let settings = Settings {
             metric,
@@ -22,25 +25,53 @@ pub const KINDS: [Make; 4] = [
         Box::new(ExactWriter::new(DIMENSIONS, &settings).unwrap())
     }),
     ("graph", |metric| Box::new(graph(metric, usize::MAX))),
+    ("graph of hnsw_rs", |metric| {
+        Box::new(of(Settings {
+            builder: Builder::HnswRs,
+            ..all_in(metric)
+        }))
+    }),
+    ("graph in 16 bits", |metric| {
+        Box::new(of(Settings {
+            storage: Storage::F16,
+            ..all_in(metric)
+        }))
+    }),
+    ("graph of hnsw_rs in 16 bits", |metric| {
+        Box::new(of(Settings {
+            builder: Builder::HnswRs,
+            storage: Storage::F16,
+            ..all_in(metric)
+        }))
+    }),
     ("graph with a tail", |metric| Box::new(graph(metric, 100))),
     ("graph as shipped", |metric| {
-        let settings = Settings {
+        Box::new(of(Settings {
             metric,
             ..Settings::default()
-        };
-        Box::new(GraphWriter::new(DIMENSIONS, settings).unwrap())
+        }))
     }),
 ];
 
-pub fn graph(metric: Metric, links_per_publish: usize) -> GraphWriter {
-    let settings = Settings {
+pub fn all_in(metric: Metric) -> Settings {
+    Settings {
         metric,
         exact_below: 0,
-        links_per_publish,
+        links_per_publish: usize::MAX,
         tail_limit: 1000,
         ..Settings::default()
-    };
+    }
+}
+
+fn of(settings: Settings) -> GraphWriter {
     GraphWriter::new(DIMENSIONS, settings).unwrap()
+}
+
+pub fn graph(metric: Metric, links_per_publish: usize) -> GraphWriter {
+    of(Settings {
+        links_per_publish,
+        ..all_in(metric)
+    })
 }
 
 /// `count` vectors in 40 clusters, of lengths between 0.5 and 1.5.

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod explained;
+mod kept;
 mod kinds;
+mod random;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -131,7 +134,7 @@ fn the_removed_never_come_back_and_updates_move() {
             assert!(hits.iter().all(|hit| hit.track.0 % 3 != 0), "{name}");
             assert_eq!(
                 hits.iter()
-                    .any(|hit| hit.track == track && hit.score > 0.9999),
+                    .any(|hit| hit.track == track && hit.score > 0.999),
                 id % 3 == 2
             );
             if id % 3 == 1 {
@@ -186,11 +189,10 @@ fn a_worn_out_graph_is_replaced_without_a_gap() {
     let GraphHealth {
         points,
         dead,
-        regrown,
-        breaks,
+        swept,
         ..
     } = writer.health();
-    assert!(regrown >= 1 && breaks == 0, "{:?}", writer.health());
+    assert!(swept >= 1000, "{:?}", writer.health());
     assert!(dead * 2 <= points + 1000, "{:?}", writer.health());
     let index = writer.publish(epoch + 1);
     assert_eq!(lost(&*index, &latest), [0usize; 0]);
@@ -286,6 +288,11 @@ fn the_longest_and_the_shortest_vectors_are_ranked_too() {
             for (id, numbers) in vectors.iter_mut().enumerate() {
                 let factor = [1e-30, 1.0, 1e30][id % 3];
                 numbers.iter_mut().for_each(|x| *x *= factor);
+            }
+            if name.ends_with("16 bits") && metric == Metric::InnerProduct {
+                let refused = writer.upsert(TrackId(2), vector(&vectors[2])).unwrap_err();
+                assert!(refused.to_string().contains("recall.storage"), "{refused}");
+                continue;
             }
             fill(&mut *writer, &vectors);
             let hits = find(&*writer.publish(1), &vectors[2], 5, &any);

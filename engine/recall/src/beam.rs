@@ -1,0 +1,239 @@
+//! The search of one layer: from some points along the links to those most similar to a probe.
+//!
+//! It is best-first, as in HNSW (Malkov & Yashunin, 2018): of all points met the `breadth` best are
+//! held, the best one that has not been looked at is looked at next, and the end is when there is
+//! none. They are held in one sorted list, of one number per point: similarity before slot, so the
+//! outcome never depends on chance. All unmet neighbours of a point are compared in one go.
+
+use crate::lanes::ABREAST;
+use crate::links::{Ground, Layer, Links, Upper};
+use crate::rows::{Probe, Rows};
+
+/// Bits of a held point's number that are not its similarity: the node, and whether it was looked at.
+const NODE: u64 = 0xffff_ffff;
+
+/// Nodes are below this: a bit is taken for whether they were looked at.
+pub const MOST_NODES: u32 = 1 << 31;
+
+/// What a search needs room for, kept for the next one.
+#[derive(Default)]
+pub struct Beam {
+    /// A bit per node: whether it was met.
+    met: Vec<u64>,
+    /// The nodes whose bits are set.
+    marked: Vec<u32>,
+    /// The points held, best first.
+    held: Vec<u64>,
+    nodes: Vec<u32>,
+    slots: Vec<u32>,
+    similarities: Vec<f32>,
+    /// Points compared since [`Beam::begin`].
+    pub compared: usize,
+}
+
+/// A point with its similarity.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Near {
+    pub node: u32,
+    pub similarity: f32,
+}
+
+/// Smaller is more similar, then the smaller node.
+fn key(near: Near) -> u64 {
+    let bits = near.similarity.to_bits();
+    let ascending = if bits >> 31 == 1 {
+        !bits
+    } else {
+        bits | 1 << 31
+    };
+    u64::from(!ascending) << 32 | u64::from(near.node) << 1
+}
+
+fn near(key: u64) -> Near {
+    let ascending = !((key >> 32) as u32);
+    let bits = if ascending >> 31 == 1 {
+        ascending & !(1 << 31)
+    } else {
+        !ascending
+    };
+    Near {
+        node: ((key & NODE) >> 1) as u32,
+        similarity: f32::from_bits(bits),
+    }
+}
+
+impl Beam {
+    /// A count of its own for what follows.
+    pub fn begin(&mut self) {
+        self.compared = 0;
+    }
+
+    /// The points held, best first.
+    pub fn held(&self) -> impl ExactSizeIterator<Item = Near> {
+        self.held.iter().map(|&held| near(held))
+    }
+
+    /// From the entry down to the layer above `layer`, each time to the best point near by; the point
+    /// to begin at there, called as on that layer. `None` for a graph without points.
+    pub fn descend(
+        &mut self,
+        links: &Links,
+        rows: &Rows,
+        probe: Probe<'_>,
+        layer: u32,
+    ) -> Option<u32> {
+        let mut at = links.entry?;
+        let mut best = self.compare_one(rows, probe, links.slot(at, 1));
+        for above in (layer + 1..=links.top()).rev() {
+            let upper = Upper(links, above);
+            loop {
+                self.nodes.clear();
+                self.nodes.extend_from_slice(upper.links(at));
+                self.compare(&upper, rows, probe);
+                let before = at;
+                for (&node, &similarity) in self.nodes.iter().zip(&self.similarities) {
+                    if similarity > best {
+                        (at, best) = (node, similarity);
+                    }
+                }
+                if at == before {
+                    break;
+                }
+            }
+        }
+        Some(if layer == 0 { links.slot(at, 1) } else { at })
+    }
+
+    /// Searches a layer from `from`; afterwards [`Beam::held`] are the best, at most `breadth`.
+    pub fn search(
+        &mut self,
+        links: &Links,
+        layer: u32,
+        rows: &Rows,
+        probe: Probe<'_>,
+        from: u32,
+        breadth: usize,
+    ) {
+        if layer == 0 {
+            self.explore(&Ground(links), rows, probe, from, breadth);
+        } else {
+            self.explore(&Upper(links, layer), rows, probe, from, breadth);
+        }
+    }
+
+    fn explore<L: Layer>(
+        &mut self,
+        layer: &L,
+        rows: &Rows,
+        probe: Probe<'_>,
+        from: u32,
+        breadth: usize,
+    ) {
+        self.held.clear();
+        let words = layer.nodes().max(from + 1).div_ceil(64) as usize;
+        if self.met.len() < words {
+            self.met.resize(words, 0);
+        }
+        let similarity = self.compare_one(rows, probe, layer.slot(from));
+        let first = Near {
+            node: from,
+            similarity,
+        };
+        self.held.push(key(first));
+        self.meet(from);
+        let mut next = 0;
+        while let Some(held) = self.held.get_mut(next) {
+            let node = near(*held).node;
+            *held |= 1;
+            self.nodes.clear();
+            for &link in layer.links(node) {
+                if self.meet(link) {
+                    self.nodes.push(link);
+                }
+            }
+            for &node in self.nodes.iter().take(ABREAST) {
+                rows.prefetch(layer.slot(node));
+            }
+            self.compare(layer, rows, probe);
+            next += 1;
+            for at in 0..self.nodes.len().min(self.similarities.len()) {
+                let new = key(Near {
+                    node: self.nodes[at],
+                    similarity: self.similarities[at],
+                });
+                if self.held.len() >= breadth {
+                    match self.held.last() {
+                        Some(&worst) if new < worst => self.held.pop(),
+                        _ => continue,
+                    };
+                }
+                let place = self.held.partition_point(|&other| other < new);
+                self.held.insert(place, new);
+                if place <= next {
+                    next = place;
+                    layer.prefetch(self.nodes[at]);
+                }
+            }
+            while self.held.get(next).is_some_and(|held| held & 1 == 1) {
+                next += 1;
+            }
+        }
+        for &node in &self.marked {
+            if let Some(word) = self.met.get_mut(node as usize / 64) {
+                *word = 0;
+            }
+        }
+        self.marked.clear();
+    }
+
+    /// Notes a node; whether it had not been met.
+    #[inline(always)]
+    fn meet(&mut self, node: u32) -> bool {
+        // What is beyond the layer is no node: nothing may lead there, and nothing does.
+        let Some(word) = self.met.get_mut(node as usize / 64) else {
+            return false;
+        };
+        let bit = 1u64 << (node % 64);
+        if *word & bit != 0 {
+            return false;
+        }
+        *word |= bit;
+        self.marked.push(node);
+        true
+    }
+
+    /// The similarities of the nodes gathered.
+    #[inline(always)]
+    fn compare<L: Layer>(&mut self, layer: &L, rows: &Rows, probe: Probe<'_>) {
+        self.compared += self.nodes.len();
+        self.slots.clear();
+        self.slots
+            .extend(self.nodes.iter().map(|&node| layer.slot(node)));
+        rows.similarities(probe, &self.slots, &mut self.similarities);
+    }
+
+    fn compare_one(&mut self, rows: &Rows, probe: Probe<'_>, slot: u32) -> f32 {
+        self.compared += 1;
+        rows.similarities(probe, &[slot], &mut self.similarities);
+        self.similarities.first().copied().unwrap_or(f32::MIN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_in_the_order_of_similarity_and_read_back() {
+        let numbers = [f32::MAX, 2.5, 1e-40, 0.0, -1e-40, -3.0, f32::MIN];
+        let nears = numbers.map(|similarity| Near {
+            node: MOST_NODES - 1,
+            similarity,
+        });
+        assert!(nears.is_sorted_by_key(|&one| key(one)));
+        for one in nears {
+            assert_eq!(near(key(one)), one);
+            assert_eq!(near(key(one) | 1), one);
+        }
+    }
+}
