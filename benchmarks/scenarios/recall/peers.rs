@@ -27,7 +27,8 @@ pub struct Peer {
 
 /// The vectors as files, for as long as this is held.
 pub struct Files {
-    folder: tempfile::TempDir,
+    /// Removes them when it goes.
+    _folder: tempfile::TempDir,
     task: serde_json::Value,
 }
 
@@ -49,12 +50,10 @@ impl Files {
             "k": K,
             "breadths": BREADTHS,
         });
-        Ok(Self { folder, task })
-    }
-
-    /// Where they are.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+        Ok(Self {
+            _folder: folder,
+            task,
+        })
     }
 
     /// Builds and asks each of `peers`, one after the other.

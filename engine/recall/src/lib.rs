@@ -5,7 +5,9 @@
 //! - [`index`]: the contracts. A reader holds an [`Index`], an immutable snapshot; the one
 //!   [`IndexWriter`] changes vectors and publishes the next snapshot at an epoch.
 //! - [`exact`]: every row is looked at. The oracle, and the answer where a graph cannot help.
-//! - [`graph`]: an HNSW graph (hnsw_rs, fenced in `mesh`) with an exact tail of what it lacks.
+//! - [`graph`]: an HNSW graph, linked by Segue (`growing`) or by hnsw_rs (fenced in `foreign`) and served
+//!   flat (`replica`), with an exact tail of what it lacks.
+//! - [`explain`]: how a search came to its answer. [`store`]: an index as one file.
 //! - [`published`]: the place where readers find the current snapshot.
 //! - [`settings`]: what a user may tune.
 //!

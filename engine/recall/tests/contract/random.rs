@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use segue_listen::TrackId;
-use segue_recall::{IndexWriter, Metric};
+use segue_recall::Metric;
 
 use crate::kinds::{KINDS, clustered, find, vector};
 
