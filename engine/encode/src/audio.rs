@@ -9,12 +9,14 @@
 //!    [`tensor_bundle`]: how they are stored;
 //! 7. [`handcrafted`], [`tempo`]: 63 numbers that need no learning;
 //! 8. [`wav2vec2`]: MERT, Music2Vec and their relatives; [`encodec`]: a codec's encoder;
-//! 9. [`torchscript`]: any other model, exported as a module.
+//! 9. [`torchscript`]: any other model, exported as a module;
+//! 10. [`encoder`]: tracks in, vectors out; implements [`segue_catalog::encoder::Encoder`].
 
 mod convolution;
 pub mod crop;
 pub mod decode;
 pub mod encodec;
+pub mod encoder;
 mod error;
 pub mod handcrafted;
 pub mod mel;

@@ -17,8 +17,10 @@
 use super::decode::Samples;
 use super::error::Problem;
 use super::mel::MelBands;
+use super::model::AudioModel;
 use super::spectrum::{Edge, Spectrum};
 use super::tempo::tempo;
+use crate::EncodeError;
 
 /// How many numbers there are.
 pub const NUMBERS: usize = 63;
@@ -78,6 +80,28 @@ pub fn handcrafted(samples: &Samples) -> Result<Vec<f32>, Problem> {
     numbers.extend(moments_of(&crossings(sound)));
     numbers.push(tempo(&mel, BANDS, samples.rate)?);
     Ok(numbers)
+}
+
+/// The numbers as a model; it has nothing to load.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Handcrafted;
+
+impl AudioModel for Handcrafted {
+    fn name(&self) -> &'static str {
+        "handcrafted"
+    }
+
+    fn rate(&self) -> u32 {
+        RATE
+    }
+
+    fn dimensions(&self) -> usize {
+        NUMBERS
+    }
+
+    fn embed(&mut self, samples: &Samples) -> Result<Vec<f32>, EncodeError> {
+        Ok(handcrafted(samples)?)
+    }
 }
 
 /// The mean magnitude-weighted bin.

@@ -19,7 +19,6 @@ use segue_nn::norm::LayerNorm;
 use segue_nn::tch::{Device, Kind, Tensor, no_grad};
 use segue_nn::weights::Weights;
 
-pub(super) use self::config::json;
 pub use self::config::{Preprocessing, Relative, Wav2Vec2Config};
 use super::convolution::{Convolution, Shape, Steps};
 use super::decode::Samples;

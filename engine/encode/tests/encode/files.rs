@@ -117,7 +117,8 @@ fn crops_are_spread_over_the_track() {
 fn what_is_sought_is_what_is_there() {
     // Twenty copies of a clip, as a long file of its format: mp3 and raw aac can be glued.
     let folder = tempfile::tempdir().unwrap();
-    for (name, rate) in [("clip.mp3", 44_100), ("clip.aac", 44_100)] {
+    // AAC fills some bands with noise of the decoder's own, which goes on from where it was.
+    for (name, rate, near) in [("clip.mp3", 44_100, 0.999), ("clip.aac", 44_100, 0.95)] {
         let one = std::fs::read(clip(name)).unwrap();
         let path = folder.path().join(name);
         // Without the first frame, which in mp3 is no sound and says that there are five seconds.
@@ -127,7 +128,7 @@ fn what_is_sought_is_what_is_there() {
         let sought = AudioFile::open(&path).unwrap().read(61.0, 2.0, 1).unwrap();
         let there = &straight.channels[0][61 * rate..][..2 * rate];
         println!("{name}: {}", likeness(&sought.channels[0], there));
-        assert!(likeness(&sought.channels[0], there) > 0.999, "{name}");
+        assert!(likeness(&sought.channels[0], there) > near, "{name}");
     }
 }
 

@@ -5,7 +5,9 @@
 //! - `files`, `hostile`: what is heard in audio files, whole and broken ones;
 //! - `numbers`: the numbers that need no learning;
 //! - `hearing`: models of sound that transformers made and saved;
-//! - `minilm`, `musicnn`: the published models.
+//! - `minilm`, `musicnn`: the published models;
+//! - `texts`: MPNet, and long texts by chunks;
+//! - `library`: tracks by what a library says of them.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -17,9 +19,11 @@ use segue_nn::weights::Weights;
 mod files;
 mod hearing;
 mod hostile;
+mod library;
 mod minilm;
 mod musicnn;
 mod numbers;
+mod texts;
 
 /// The golden values' folder.
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden");

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use segue_nn::NnError;
 
 use crate::EncodeError;
+use crate::text_model::json;
 
 /// The parts of a model's own `config.json` that decide its shape.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -241,14 +241,4 @@ impl Preprocessing {
         }
         Ok(read)
     }
-}
-
-/// A file of JSON.
-pub(in crate::audio) fn json<T: DeserializeOwned>(path: &Path) -> Result<T, EncodeError> {
-    let wrong = |problem: String| EncodeError::File {
-        path: path.to_path_buf(),
-        problem,
-    };
-    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))
 }
