@@ -17,7 +17,7 @@ CHUNK, MINILM_CHUNK = 40, 256
 SENTENCES = [
     "The Long Night by Paper Lanterns",
     "a",
-    "An instrumental for strings, slow and in a minor key",
+    "A slow song in a minor key",
 ]
 VERSE = """We left the lights on at the harbour, and the water kept the sound,
 you were counting all the lanterns, I was counting what we found.
