@@ -25,7 +25,7 @@ setup-kafka: ## a Kafka broker for the tests into .kafka/, from Maven Central, o
 	@$(SETUP) check --kafka
 	@$(SETUP) kafka
 
-setup-peers: ## a Python with PyTorch, transformers and PEFT into .venv/, for golden values and comparisons
+setup-peers: ## a Python with PyTorch, transformers, PEFT and librosa into .venv/, for golden values and comparisons
 	@$(SETUP) peers
 
 demo: setup ## the main job on DATA=<files or folders> (none: a simulated log); ends with a report

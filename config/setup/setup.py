@@ -99,8 +99,8 @@ def pins() -> dict:
 
 
 def install_models() -> None:
-    """The text encoder and the language model, each into its folder under `.models/`."""
-    for name in ("minilm", "smollm2-135m"):
+    """The encoders of text and sound and the language model, each into its folder under `.models/`."""
+    for name in ("minilm", "musicnn", "smollm2-135m"):
         target = ROOT / ".models" / name
         if (target / "segue-model.toml").exists():
             print(f"{name}: {target} is of `segue models pull {name}`, and stays so")

@@ -324,15 +324,15 @@ class Models(unittest.TestCase):
         """A folder with the program's own note is neither asked for nor touched."""
         with tempfile.TemporaryDirectory() as folder:
             models = pathlib.Path(folder) / ".models"
-            for name in ("minilm", "smollm2-135m"):
+            for name in ("minilm", "musicnn", "smollm2-135m"):
                 (models / name).mkdir(parents=True)
                 (models / name / "segue-model.toml").write_text("")
             said = io.StringIO()
             with unittest.mock.patch.object(setup, "ROOT", pathlib.Path(folder)):
                 with contextlib.redirect_stdout(said):
                     setup.install_models()
-            self.assertEqual(said.getvalue().count("stays so"), 2)
-            self.assertEqual(sorted(path.name for path in models.rglob("*.*")), ["segue-model.toml"] * 2)
+            self.assertEqual(said.getvalue().count("stays so"), 3)
+            self.assertEqual(sorted(path.name for path in models.rglob("*.*")), ["segue-model.toml"] * 3)
 
 
 class Pins(unittest.TestCase):

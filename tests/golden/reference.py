@@ -9,7 +9,14 @@ The names are those of the tables: all of them, or the ones that are asked for.
 - `shapes`: small seeded models of each family that transformers makes and saves (`shapes.py`);
 - `adapters`: adapters that PEFT trains on one of those, and one that Segue trained (`adapters.py`);
 - `blocks`: quantised blocks as the `gguf` package reads them (`blocks.py`);
-- `files`: a small model as a GGUF file, as transformers reads it (`files.py`).
+- `files`: a small model as a GGUF file, as transformers reads it (`files.py`);
+- `hearing`: small seeded models of sound that transformers makes and saves, and a module of
+  TorchScript (`hearing.py`);
+- `sound`: what librosa finds in a clip of music (`sound.py`);
+- `texts`: a small seeded MPNet, and long texts by chunks (`texts.py`).
+
+The values of MusiCNN are of its own code on TensorFlow: `musicnn_values.py`. The clips are cut by
+`clips.py`.
 
 The tests of `engine/encode` and `engine/nn` hold our own implementation against what is written
 here.
@@ -32,7 +39,10 @@ sys.dont_write_bytecode = True  # no __pycache__ in the checkout
 from adapters import adapters_golden  # noqa: E402
 from blocks import blocks_golden  # noqa: E402
 from files import files_golden  # noqa: E402
+from hearing import hearing_golden  # noqa: E402
 from shapes import shapes_golden  # noqa: E402
+from sound import sound_golden  # noqa: E402
+from texts import texts_golden  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 MODELS = HERE.parent.parent / ".models"
@@ -132,6 +142,9 @@ def main() -> None:
         "adapters": adapters_golden,
         "blocks": blocks_golden,
         "files": files_golden,
+        "hearing": hearing_golden,
+        "sound": sound_golden,
+        "texts": texts_golden,
     }
     unknown = [name for name in sys.argv[1:] if name not in tables]
     if unknown:

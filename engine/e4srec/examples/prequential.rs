@@ -130,7 +130,7 @@ fn world(data: &Path, per_epoch: usize) -> World {
         let key = TrackKey::of(Some(&row.mbid), &row.artist, &row.title);
         let track = *track_ids.entry(key).or_insert_with(|| {
             keys.push(key);
-            texts.push(track_text(&row.title, &row.artist).unwrap_or_default());
+            texts.push(track_text(&row.title, &row.artist, "").unwrap_or_default());
             TrackId(keys.len() as u32 - 1)
         });
         let at = EventTime::from_millis(millis(&row.at));

@@ -20,6 +20,9 @@ pub enum EncodeError {
     /// The tokenizer refused a text.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
+    /// Sound that no vector can be made of.
+    #[error("{0}")]
+    Sound(#[from] crate::audio::Problem),
     /// The network could not be built or run.
     #[error(transparent)]
     Model(#[from] NnError),

@@ -1,8 +1,9 @@
 //! Encoders: what is known of a track, as a vector.
 //!
-//! 1. [`track_text`]: title and artist as the one line of text that is embedded;
-//! 2. [`bert`]: the BERT family, from its published weights;
-//! 3. [`text`]: texts in, normalised vectors out, in micro-batches of similar length; implements
+//! 1. [`audio`]: files as samples, and what is heard in them;
+//! 2. [`track_text`]: title, artist and album as the one line of text that is embedded;
+//! 3. [`bert`], [`mpnet`]: the networks of texts, from their published weights;
+//! 4. [`text`]: texts in, normalised vectors out, in micro-batches of similar length; implements
 //!    [`segue_catalog::encoder::Encoder`].
 //!
 //! This room does not know sessions, Kafka or recommenders. An encoder owns its model and is used
@@ -10,9 +11,12 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod audio;
 pub mod bert;
 mod error;
+pub mod mpnet;
 pub mod text;
+mod text_model;
 pub mod track_text;
 
 pub use error::EncodeError;

@@ -11,13 +11,18 @@ use crate::track_text::track_text;
 
 #[test]
 fn a_track_is_title_by_artist_or_what_is_known() {
+    let text = |title, artist, album| track_text(title, artist, album);
     assert_eq!(
-        track_text(" Chaos God ", "Muldjord").as_deref(),
+        text(" Chaos God ", "Muldjord", "").as_deref(),
         Some("Chaos God by Muldjord")
     );
-    assert_eq!(track_text("Chaos God", " ").as_deref(), Some("Chaos God"));
-    assert_eq!(track_text("", "Muldjord").as_deref(), Some("Muldjord"));
-    assert_eq!(track_text(" ", "\t"), None);
+    assert_eq!(
+        text("Chaos God", "Muldjord", " Demo ").as_deref(),
+        Some("Chaos God by Muldjord, from Demo")
+    );
+    assert_eq!(text("Chaos God", " ", "").as_deref(), Some("Chaos God"));
+    assert_eq!(text("", "Muldjord", "").as_deref(), Some("Muldjord"));
+    assert_eq!(text(" ", "\t", "Demo"), None);
 }
 
 #[test]

@@ -9,6 +9,8 @@ pub mod demo;
 #[cfg(feature = "torch")]
 pub mod device;
 #[cfg(feature = "torch")]
+pub mod encode;
+#[cfg(feature = "torch")]
 pub mod models;
 pub mod rekey;
 pub mod replay;
@@ -64,6 +66,9 @@ enum Command {
     /// List, compare or go back to what the language model has learnt from the stream.
     #[cfg(feature = "torch")]
     Adapters(adapters::Adapters),
+    /// Encode what a library or folder of music sounds like, or what is written of it, into vectors.
+    #[cfg(feature = "torch")]
+    Encode(encode::EncodeCommand),
     /// List, fetch or check pretrained models.
     #[cfg(feature = "torch")]
     Models(models::ModelsCommand),
@@ -93,6 +98,8 @@ impl Cli {
             Command::Checkpoint(command) => command.run(&config),
             #[cfg(feature = "torch")]
             Command::Adapters(command) => command.run(&config),
+            #[cfg(feature = "torch")]
+            Command::Encode(command) => command.run(&config),
             #[cfg(feature = "torch")]
             Command::Models(command) => command.run(&config),
             Command::Config(command) => command.run(&config),

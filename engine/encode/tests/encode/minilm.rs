@@ -1,9 +1,7 @@
 //! The real all-MiniLM-L6-v2 against values of the reference implementation, Hugging Face
 //! transformers (`tests/golden/reference.py` writes them).
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use segue_catalog::content::TrackContent;
 use segue_catalog::encoder::Encoder;
@@ -13,28 +11,14 @@ use segue_nn::device::Precision;
 use segue_nn::tch::Device;
 use segue_nn::weights::Weights;
 
-/// The golden values' folder.
-const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden");
+use super::{GOLDEN, furthest, model};
 
 fn encoder(precision: Precision) -> TextEncoder {
-    let models = std::env::var_os("SEGUE_MODELS").map(PathBuf::from);
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let models = models.unwrap_or_else(|| here.join("../../.models"));
-    // Not skipped: the models are a part of the set-up, and the error says how to get them.
-    TextEncoder::load(&models.join("minilm"), Device::Cpu, precision)
-        .unwrap_or_else(|e| panic!("{e}"))
+    TextEncoder::load(&model("minilm"), Device::Cpu, precision).unwrap_or_else(|e| panic!("{e}"))
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-fn furthest(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len());
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, f32::max)
 }
 
 #[test]

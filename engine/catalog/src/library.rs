@@ -1,0 +1,219 @@
+//! What is known of tracks beside their names: where their audio lies, their albums, their lyrics.
+//!
+//! A file of JSON lines, one track each, with `artist` and `title` or `mbid`, and what is known:
+//!
+//! ```json
+//! {"artist": "Muldjord", "title": "Chaos God", "audio": "muldjord/chaos_god.ogg", "album": "Demo"}
+//! ```
+//!
+//! `audio` is relative to the file's folder. It is a side table: a track's content travels in streams
+//! and checkpoints, what a library says of it is read anew at each start.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use foldhash::fast::FixedState;
+use segue_listen::TrackKey;
+use serde::Deserialize;
+
+/// What a library knows of one track.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrackMedia {
+    /// The artist's name as the library writes it; may be empty.
+    pub artist: Box<str>,
+    /// The title as the library writes it; may be empty.
+    pub title: Box<str>,
+    /// Its audio file.
+    pub audio: Option<PathBuf>,
+    /// The name of its album.
+    pub album: Option<Box<str>>,
+    /// Its lyrics.
+    pub lyrics: Option<Box<str>>,
+}
+
+/// What is known of many tracks, by their keys.
+#[derive(Debug, Default)]
+pub struct Library {
+    media: HashMap<TrackKey, TrackMedia, FixedState>,
+}
+
+/// A library that cannot be read. Nothing is encoded from a part of it.
+#[derive(Debug, thiserror::Error)]
+pub enum LibraryError {
+    /// The file is not there or may not be read.
+    #[error("library {path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A line is not a track.
+    #[error("library {path}, line {line}: {problem}")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Its number, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// A line of the file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    #[serde(default)]
+    mbid: Option<String>,
+    #[serde(default)]
+    artist: Box<str>,
+    #[serde(default)]
+    title: Box<str>,
+    #[serde(default)]
+    audio: Option<PathBuf>,
+    #[serde(default)]
+    album: Option<Box<str>>,
+    #[serde(default)]
+    lyrics: Option<Box<str>>,
+}
+
+impl Library {
+    /// Reads a file of JSON lines. Of several lines for one track the last counts, field by field.
+    ///
+    /// # Errors
+    /// The first line that is not a track, by its number.
+    pub fn read(path: &Path) -> Result<Self, LibraryError> {
+        let read = |error| LibraryError::Read {
+            path: path.to_path_buf(),
+            error,
+        };
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut library = Self::default();
+        let file = BufReader::new(File::open(path).map_err(read)?);
+        for (number, line) in file.lines().enumerate() {
+            let line = line.map_err(read)?;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let wrong = |problem: String| LibraryError::Line {
+                path: path.to_path_buf(),
+                line: number + 1,
+                problem,
+            };
+            let line: Line = serde_json::from_str(&line).map_err(|e| wrong(e.to_string()))?;
+            let key = key(&line).map_err(|problem| wrong(problem.to_owned()))?;
+            let media = library.media.entry(key).or_default();
+            for (known, said) in [
+                (&mut media.artist, line.artist),
+                (&mut media.title, line.title),
+            ] {
+                if !said.is_empty() {
+                    *known = said;
+                }
+            }
+            if let Some(audio) = line.audio {
+                media.audio = Some(folder.join(audio));
+            }
+            media.album = line.album.or(media.album.take());
+            media.lyrics = line.lyrics.or(media.lyrics.take());
+        }
+        Ok(library)
+    }
+
+    /// What is known of a track.
+    pub fn media(&self, track: TrackKey) -> Option<&TrackMedia> {
+        self.media.get(&track)
+    }
+
+    /// All tracks, in the order of their keys.
+    pub fn tracks(&self) -> Vec<(TrackKey, &TrackMedia)> {
+        let mut tracks: Vec<_> = self
+            .media
+            .iter()
+            .map(|(&key, media)| (key, media))
+            .collect();
+        tracks.sort_unstable_by_key(|&(key, _)| key);
+        tracks
+    }
+
+    /// Adds what is known of a track, in place of what was.
+    pub fn insert(&mut self, track: TrackKey, media: TrackMedia) {
+        self.media.insert(track, media);
+    }
+
+    /// Tracks in it.
+    pub fn len(&self) -> usize {
+        self.media.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.media.is_empty()
+    }
+}
+
+fn key(line: &Line) -> Result<TrackKey, &'static str> {
+    match &line.mbid {
+        Some(mbid) => TrackKey::from_mbid(mbid).ok_or("its mbid is not one"),
+        None if line.artist.is_empty() && line.title.is_empty() => {
+            Err("it has neither mbid nor artist nor title")
+        }
+        None => Ok(TrackKey::from_names(&line.artist, &line.title)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Library, LibraryError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("library.jsonl");
+        std::fs::write(&path, text).unwrap();
+        Library::read(&path)
+    }
+
+    #[test]
+    fn a_track_has_what_its_lines_say() {
+        let mbid = "2b8cd7f8-2d9b-4dd1-a1a1-b9f9a7a1e0d1";
+        let library = read(&format!(
+            r#"{{"artist": "Muldjord", "title": "Chaos God", "audio": "songs/chaos.ogg", "album": "A"}}
+
+{{"mbid": "{mbid}", "lyrics": "la la"}}
+{{"artist": "MULDJORD", "title": "Chaos God", "album": "B"}}
+"#
+        ))
+        .unwrap();
+        assert_eq!(library.len(), 2);
+        let names = TrackKey::from_names("Muldjord", "Chaos God");
+        let media = library.media(names).unwrap();
+        let audio = media.audio.as_ref().unwrap();
+        assert!(audio.is_absolute() && audio.ends_with("songs/chaos.ogg"));
+        assert_eq!(media.album.as_deref(), Some("B"));
+        assert_eq!((&*media.artist, &*media.title), ("MULDJORD", "Chaos God"));
+        let keys: Vec<TrackKey> = library.tracks().into_iter().map(|(key, _)| key).collect();
+        assert!(keys.is_sorted() && keys.len() == 2);
+        let by_id = library.media(TrackKey::from_mbid(mbid).unwrap()).unwrap();
+        assert_eq!(by_id.lyrics.as_deref(), Some("la la"));
+        assert!(library.media(TrackKey::from_names("x", "y")).is_none());
+    }
+
+    #[test]
+    fn a_line_that_is_no_track_is_named() {
+        for (line, problem) in [
+            ("{}", "neither mbid nor artist"),
+            (r#"{"title": "a", "sound": "b"}"#, "sound"),
+            (r#"{"mbid": "7"}"#, "mbid is not one"),
+            ("[", "EOF"),
+        ] {
+            let error = read(&format!("{{\"title\": \"good\"}}\n{line}\n")).unwrap_err();
+            let said = error.to_string();
+            assert!(said.contains("line 2") && said.contains(problem), "{said}");
+        }
+        let gone = Library::read(Path::new("nowhere.jsonl")).unwrap_err();
+        assert!(gone.to_string().contains("nowhere.jsonl"));
+    }
+}
