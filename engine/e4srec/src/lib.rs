@@ -31,6 +31,7 @@ pub mod item_encoders;
 mod item_tower;
 mod kept;
 mod learner;
+mod lines;
 mod listener_cache;
 pub mod loss;
 mod memory;
@@ -53,6 +54,7 @@ pub use closed::{ClosedE4SRec, ClosedSettings};
 pub use error::ModelError;
 pub use footprint::{ANSWERING, Footprint};
 pub use history::{AdapterHistory, HistoryError, LayerDifference};
+pub use lines::TrackFeatures;
 pub use model::E4SRec;
 pub use offline::{FitReport, Keeper};
 

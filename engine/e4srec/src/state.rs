@@ -65,7 +65,8 @@ impl E4SRec {
         backbone.decoder.merge_lora()?;
         let head = Head::new(backbone.hidden(), d, settings.seed, device)?;
         let tower = ItemTower::new(&settings.tower, settings.seed, device)?;
-        Self::assemble(settings, backbone, head, tower, HashMap::new())
+        let items = (tower, foundation.lines(settings)?);
+        Self::assemble(settings, backbone, head, items, HashMap::new())
     }
 
     pub(crate) fn kept(&self, name: &str) -> Result<Vec<u8>, ModelError> {
@@ -125,6 +126,10 @@ impl E4SRec {
         copy_into(&head, &tensors.all("head", &head)?)?;
         self.tower.take_up(tracks, &mut tensors)?;
         self.inputs.take_up(facts.inputs, &mut tensors)?;
+        self.inputs.lines = self.inputs.lines.emptied();
+        for track in tracks {
+            self.inputs.lines.admit(track.key, track.names)?;
+        }
         let (shared, version) = (self.shared(), facts.adapter_version);
         match (&mut self.learner, facts.learner) {
             (Some(learner), Some(facts)) => {
@@ -182,12 +187,7 @@ impl E4SRec {
     }
 
     pub(crate) fn empty_cache(&self) -> Result<ListenerCache, ModelError> {
-        ListenerCache::new(
-            &self.backbone,
-            self.settings.lookback,
-            self.settings.cached_listeners,
-            self.settings.batch_tokens,
-        )
+        ListenerCache::new(&self.backbone, &self.settings)
     }
 }
 
@@ -196,9 +196,11 @@ impl E4SRec {
 fn made(settings: &E4SRecSettings) -> String {
     let (lora, tower, online) = (&settings.lora, &settings.tower, &settings.online);
     format!(
-        "lookback {}, completion {:?}, lora of rank {} and alpha {} on {:?}, {} components of {} through {}, {} \
+        "lookback {}, prompt {:?} of up to {} tokens a play, completion {:?}, lora of rank {} and alpha {} on {:?}, {} components of {} through {}, {} \
          examples of all time and {} new ones, {} tracks remembered, half-life {}",
         settings.lookback,
+        settings.backbone.prompt,
+        settings.backbone.play_tokens(),
         settings.completion,
         lora.rank,
         lora.alpha,
