@@ -33,7 +33,7 @@ pub(crate) const SPECIAL: i64 = 2;
 /// A published language model and the text around the plays: frozen, shared by all models on it.
 #[derive(Debug)]
 pub struct Foundation {
-    decoder: Decoder,
+    pub(crate) decoder: Decoder,
     instruction: Vec<i64>,
     response: Vec<i64>,
     tokenizer: Option<Arc<Tokenizer>>,
@@ -150,15 +150,33 @@ impl Foundation {
     /// The language model without an adapter, and the embeddings of the text before the plays,
     /// `[1, instruction, hidden]`.
     pub(crate) fn begin(&self) -> Result<(Decoder, Tensor), ModelError> {
-        let hidden = self.decoder.config().hidden_size;
-        let instruction = match self.instruction.is_empty() {
-            true => Tensor::f_zeros([1, 0, hidden], (Kind::Float, self.device()))?,
-            false => {
-                let ids = Tensor::f_from_slice(&self.instruction)?.f_unsqueeze(0)?;
-                self.decoder.embed(&ids)?.f_to_kind(Kind::Float)?
-            }
-        };
+        let [instruction, _] = self.around()?;
         Ok((self.decoder.share(), instruction))
+    }
+
+    /// Embeddings of the text before the plays and after them, `[1, instruction, hidden]` and
+    /// `[1, response, hidden]`.
+    pub(crate) fn around(&self) -> Result<[Tensor; 2], ModelError> {
+        let hidden = self.decoder.config().hidden_size;
+        let text = |ids: &[i64]| -> Result<Tensor, ModelError> {
+            if ids.is_empty() {
+                return Ok(Tensor::f_zeros(
+                    [1, 0, hidden],
+                    (Kind::Float, self.device()),
+                )?);
+            }
+            let ids = Tensor::f_from_slice(ids)?.f_unsqueeze(0)?;
+            Ok(self.decoder.embed(&ids)?.f_to_kind(Kind::Float)?)
+        };
+        Ok([text(&self.instruction)?, text(&self.response)?])
+    }
+
+    /// The tokens of a text.
+    pub(crate) fn encode(&self, text: &str) -> Result<Vec<i64>, ModelError> {
+        let tokenizer = self.tokenizer.as_ref().ok_or_else(|| {
+            ModelError::Data("the language model came without a tokenizer".to_owned())
+        })?;
+        Ok(tokenizer.encode(text)?)
     }
 
     /// Where it computes.
@@ -226,15 +244,7 @@ impl Backbone {
         decoder.attach_lora(&lora.projections, &lora.config(), &mut rng)?;
         let device = foundation.device();
         let hidden = decoder.config().hidden_size;
-        let text = |ids: &[i64]| -> Result<Tensor, ModelError> {
-            if ids.is_empty() {
-                return Ok(Tensor::f_zeros([1, 0, hidden], (Kind::Float, device))?);
-            }
-            let ids = Tensor::f_from_slice(ids)?.f_unsqueeze(0)?;
-            Ok(decoder.embed(&ids)?.f_to_kind(Kind::Float)?)
-        };
-        let instruction = text(&foundation.instruction)?;
-        let response = text(&foundation.response)?;
+        let [instruction, response] = foundation.around()?;
         // Plays begin as loud as words: louder ones would drown the first layers, softer ones
         // would be drowned.
         let loudness = if instruction.numel() == 0 {

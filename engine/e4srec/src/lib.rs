@@ -9,6 +9,7 @@
 //!   ([`E4SRec::fit_kept`], if it may have to stop and go on), [`E4SRec::online`] for a copy that learns, [`E4SRec::frozen`] for one that does not, and
 //!   [`E4SRec::following`] for one that only counts and remembers.
 //! - [`ClosedE4SRec`]: the same with the head it was published with, as a baseline.
+//! - [`ZeroShot`]: what the language model recommends of itself, as another.
 //!
 //! Everything here runs on the thread that owns the model and on the device it is given. Results
 //! depend on the seed, the log and the tracks' keys; never on dense ids or the clock.
@@ -47,6 +48,7 @@ pub mod settings;
 mod shortlist;
 mod state;
 mod windows;
+mod zero_shot;
 
 pub use adapter::{Journal, Publication};
 pub use backbone::Foundation;
@@ -57,6 +59,7 @@ pub use history::{AdapterHistory, HistoryError, LayerDifference};
 pub use lines::TrackFeatures;
 pub use model::E4SRec;
 pub use offline::{FitReport, Keeper};
+pub use zero_shot::ZeroShot;
 
 #[cfg(test)]
 mod tests;

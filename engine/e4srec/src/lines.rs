@@ -27,6 +27,7 @@ use std::sync::Arc;
 use segue_listen::{Ratio, TrackKey};
 use segue_nn::tokenizer::Tokenizer;
 use segue_recommend::recommender::TrackNames;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::backbone::SPECIAL;
 use crate::error::ModelError;
@@ -48,7 +49,7 @@ pub trait TrackFeatures: fmt::Debug + Send + Sync {
 
     /// A track's ratings, each from 0 to 5; `None` where it has not been rated. One that is no number
     /// is not told.
-    fn ratings(&self, track: TrackKey) -> Option<&[f32]>;
+    fn ratings(&self, track: TrackKey, names: TrackNames<'_>) -> Option<&[f32]>;
 }
 
 /// Words into tokens.
@@ -152,6 +153,16 @@ impl Lines {
         Ok(())
     }
 
+    /// What tells these lines from others, such as those that other ratings make.
+    pub fn print(&self) -> u64 {
+        let mut print = Xxh3::new();
+        for line in &self.rows {
+            print.update(&(line.len() as u64).to_le_bytes());
+            line.iter().for_each(|id| print.update(&id.to_le_bytes()));
+        }
+        print.digest()
+    }
+
     /// What stands around the vector of a play that is the `number`th of its window, from 1; `item` is
     /// its row of inputs. A track that is read as "some track" has no line.
     pub fn around(&self, number: usize, item: i64, token: &Token) -> Around<'_> {
@@ -195,7 +206,7 @@ impl Writer {
             return Ok(Vec::new());
         }
         let mut line = self.tokenizer.encode(&format!(" '{title}' by {artist}"))?;
-        let told = self.told(key);
+        let told = self.told(key, names);
         for many in (1..=told.len()).rev() {
             let features = told.get(..many).unwrap_or(&[]).join(", ");
             let features = self.tokenizer.encode(&format!(" [{features}]"))?;
@@ -209,11 +220,11 @@ impl Writer {
     }
 
     /// The features that are told of a track.
-    fn told(&self, key: TrackKey) -> Vec<&str> {
+    fn told(&self, key: TrackKey, names: TrackNames<'_>) -> Vec<&str> {
         let Some(features) = &self.features else {
             return Vec::new();
         };
-        let ratings = features.ratings(key).unwrap_or(&[]);
+        let ratings = features.ratings(key, names).unwrap_or(&[]);
         let rated = features.names().iter().zip(ratings);
         let above = rated.filter(|(_, rating)| **rating / MOST > TOLD_ABOVE);
         above.map(|(name, _)| name.as_str()).collect()

@@ -44,6 +44,8 @@ struct Facts<'a> {
     /// Of tracks that are still to come.
     trained: Vec<(TrackKey, Trained)>,
     inputs: Vec<u32>,
+    /// A print of the lines that the caches were read with.
+    lines: u64,
     learner: Option<LearnerFacts>,
     cache: Option<CacheFacts>,
     memo: Option<MemoFacts>,
@@ -104,6 +106,7 @@ impl E4SRec {
             pending: Cow::Borrowed(&self.pending),
             trained,
             inputs,
+            lines: self.inputs.lines.print(),
             learner,
             cache,
             memo,
@@ -130,7 +133,7 @@ impl E4SRec {
         for track in tracks {
             self.inputs.lines.admit(track.key, track.names)?;
         }
-        let (shared, version) = (self.shared(), facts.adapter_version);
+        let (shared, version, lines) = (self.shared(), facts.adapter_version, facts.lines);
         match (&mut self.learner, facts.learner) {
             (Some(learner), Some(facts)) => {
                 learner.take_up(facts, (&shared, &self.tower, version), &mut tensors)?;
@@ -144,12 +147,15 @@ impl E4SRec {
             held.take_up(facts, &self.backbone, &mut tensors)?;
             cache = Some(held);
         }
-        self.cache = cache;
         let place = (self.backbone.hidden(), self.device());
         let memo = match facts.memo {
-            Some(facts) => Memo::taken_up(facts, place, &mut tensors)?,
-            None => Memo::default(),
+            Some(facts) => Some(Memo::taken_up(facts, place, &mut tensors)?),
+            None => None,
         };
+        // What was read with other lines is read anew.
+        let same = lines == self.inputs.lines.print();
+        self.cache = cache.filter(|_| same);
+        let memo = memo.filter(|_| same).unwrap_or_default();
         tensors.finish()?;
         *self.memo.lock().unwrap_or_else(PoisonError::into_inner) = memo;
         self.popularity

@@ -42,7 +42,7 @@ impl TrackFeatures for Rated {
     fn names(&self) -> &[String] {
         &self.0
     }
-    fn ratings(&self, track: TrackKey) -> Option<&[f32]> {
+    fn ratings(&self, track: TrackKey, _: TrackNames<'_>) -> Option<&[f32]> {
         // Tempo is told from above two of five on.
         (track == keys(3)[2]).then_some(&[4.0, f32::NAN, 2.0, 2.1])
     }

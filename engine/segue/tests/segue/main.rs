@@ -17,6 +17,7 @@
 //! - `new_track`: a track is among the answers a second after its first play.
 //! - `poison`: bad records in a real topic are dead letters once, with all they came with.
 //! - `train`: models that are trained in parts, and answer from the first round on.
+//! - `zero_shot`: what SmolLM2 recommends of itself is better than chance where titles tell.
 //! - `refusals`: what people get wrong, and what they are told.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
@@ -38,3 +39,4 @@ mod rig;
 mod same_answer;
 mod stuck;
 mod train;
+mod zero_shot;
