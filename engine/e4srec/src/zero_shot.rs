@@ -9,6 +9,12 @@
 //! were they all to come next. What the same state says before any play is taken away (`h − h₀`):
 //! otherwise those titles would lead that are made of frequent tokens, for every listener.
 //!
+//! Where titles say what belongs together (the tests' Christmas songs, symphonies, blues and robots) it is
+//! well above chance. On a simulated log (4,000 plays, 1,341 tracks of made-up names, 2,000 plays measured,
+//! SmolLM2-135M) its recall@20 is 2.6 % (1.5 to 3.6), where chance gives about 1.4 %: it finds something in
+//! repeats (4.4 %, chance 1.8 %), whose names it has just read, and nothing in first plays (1.0 %, as chance);
+//! the trained model finds 44 %. So it is no way to answer, and a model without training goes on to refuse.
+//!
 //! It is a baseline, measured beside the others where `models.zero_shot` says so, and answers nobody.
 
 use segue_flow::{Epoch, Remedy};

@@ -144,7 +144,7 @@ fn lines_say_what_is_known_and_are_cut_features_first() {
     };
     assert_eq!(
         written(Completion::Prompt, 40),
-        "▮ 'three' by x [loud, fast] [completion: ?]\n▮ 'one' by x [completion: ?]\n▮ '' by x \
+        "▮ 'three' by x [loud, fast] [completion: 0.87]\n▮ 'one' by x [completion: ?]\n▮ '' by x \
          [completion: 0.87]\n▮ [completion: ?]\n▮ [completion: 0.87]\n▮"
     );
     let of_third = |line_tokens| {

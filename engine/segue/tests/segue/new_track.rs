@@ -1,7 +1,8 @@
 //! A track that nobody had ever played is among the answers one second of event time after its first
-//! play: for the listener who played it, and for another who has only played what is like it. With the
+//! play: for the listener who played it, and for another who has played what is like it. With the
 //! real text encoder and a trained language model, cut short.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use segue::commands::run::Run;
@@ -21,6 +22,8 @@ fn a_track_first_played_a_second_ago_is_among_the_answers() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = rig::config(folder.path());
     with_models(&mut config, 700);
+    // All of the catalogue.
+    config.recommend.top = 5_000;
     let mut listens = rig::listens(1_200);
     // One listener plays something new, and a second later another plays a track of the same artist.
     let known = listens.last().unwrap().clone();
@@ -38,6 +41,8 @@ fn a_track_first_played_a_second_ago_is_among_the_answers() {
         ..known
     };
     listens.extend([new.clone(), like_it.clone()]);
+    let own = listens.iter().filter(|listen| listen.user == like_it.user);
+    let played: HashSet<String> = own.map(|listen| listen.track.to_string()).collect();
 
     let log = Log::open(&config.log).unwrap();
     log.ensure_topic(&config.stream.topic, 1).unwrap();
@@ -56,17 +61,31 @@ fn a_track_first_played_a_second_ago_is_among_the_answers() {
     let mut source = log.source(topic, 0, segue_log::Until::Now).unwrap();
     read_all(&mut source, topic, &mut records);
     let answers: Vec<Answer> = records.iter().map(answer).collect();
-    let names = |answer: &&Answer| answer.2.contains(&new.track.to_string());
-    let found: Vec<(&str, i64)> = answers
+    let new_key = new.track.to_string();
+    let first = answers
         .iter()
-        .filter(names)
-        .map(|(user, after, _)| (user.as_str(), *after))
-        .collect();
-    let expected = [
-        (new.user.as_str(), new.at.millis()),
-        (like_it.user.as_str(), like_it.at.millis()),
-    ];
-    assert_eq!(found, expected, "{:?}", answers.last());
+        .position(|(_, _, tracks)| tracks.contains(&new_key));
+    let [who, other] = &answers[first.unwrap()..] else {
+        panic!("it is known before it is played, or to others: {first:?}");
+    };
+    assert_eq!(
+        (who.0.as_str(), who.1),
+        (new.user.as_str(), new.at.millis())
+    );
+    let place = who.2.iter().position(|track| *track == new_key).unwrap();
+    assert!(place < 10, "of the listener's own: {place}");
+    assert_eq!(
+        (other.0.as_str(), other.1),
+        (like_it.user.as_str(), like_it.at.millis())
+    );
+    // What people have played comes first, since they play it again.
+    let mut unplayed = other.2.iter().filter(|track| !played.contains(*track));
+    let many = unplayed.clone().count();
+    let place = unplayed.position(|track| *track == new_key).unwrap();
+    assert!(
+        many > 100 && place < 10,
+        "{place} of {many} that are new to the listener"
+    );
 }
 
 fn answer((_, _, value): &rig::Record) -> Answer {

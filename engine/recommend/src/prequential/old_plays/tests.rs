@@ -83,7 +83,7 @@ fn readings_come_in_portions_and_tell_what_has_changed() {
         for portion in [PORTION, 40 - PORTION] {
             let (asks, actual) = old.due(events);
             assert_eq!((asks.len(), actual.len()), (portion, portion));
-            let finds = |at: usize| Some(1).filter(|_| at % 2 == 0 && found > 0.0);
+            let finds = |at: usize| Some(1).filter(|_| at.is_multiple_of(2) && found > 0.0);
             let a = (0..portion).map(finds).collect();
             whole += usize::from(old.read(events, &[a, vec![Some(2); portion]]).is_some());
         }
