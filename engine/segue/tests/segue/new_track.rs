@@ -82,8 +82,9 @@ fn a_track_first_played_a_second_ago_is_among_the_answers() {
     let mut unplayed = other.2.iter().filter(|track| !played.contains(*track));
     let many = unplayed.clone().count();
     let place = unplayed.position(|track| *track == new_key).unwrap();
+    // By its words alone, after a training of sixteen windows.
     assert!(
-        many > 100 && place < 10,
+        many > 100 && place < many / 4,
         "{place} of {many} that are new to the listener"
     );
 }
