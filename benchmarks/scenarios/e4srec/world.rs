@@ -94,6 +94,7 @@ impl World {
             .map(|((id, &key), content)| Admitted {
                 track: TrackId(id),
                 key,
+                names: None,
                 content: Some(content),
             })
             .collect()

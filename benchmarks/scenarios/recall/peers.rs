@@ -1,7 +1,6 @@
 //! The peers, by a program in Python: hnswlib, faiss and usearch over the same vectors.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
@@ -25,6 +24,10 @@ pub struct Peer {
     pub curve: Vec<Point>,
 }
 
+fn bytes(numbers: &[f32]) -> impl Iterator<Item = [u8; 4]> + '_ {
+    numbers.iter().map(|number| number.to_le_bytes())
+}
+
 /// The vectors as files, for as long as this is held.
 pub struct Files {
     /// Removes them when it goes.
@@ -37,7 +40,6 @@ impl Files {
     pub fn write(world: &World, truth: &[u32]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let at = |name: &str| folder.path().join(name);
-        let bytes = |numbers: &[f32]| numbers.to_vec().into_iter().map(f32::to_le_bytes);
         write(&at("rows"), bytes(&world.rows))?;
         write(&at("queries"), bytes(&world.queries))?;
         write(&at("truth"), truth.iter().map(|id| id.to_le_bytes()))?;

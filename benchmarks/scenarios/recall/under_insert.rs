@@ -71,7 +71,7 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
     let (recall, speed) = asked(&*index, &world, &|_| true)?;
     let mut full = 1.0f64;
     for (one_in, key) in FILTERS {
-        let keep = |track: TrackId| track.0 % one_in == 0;
+        let keep = |track: TrackId| track.0.is_multiple_of(one_in);
         let (recall, share) = filtered(&*index, &world, &keep)?;
         full = full.min(share);
         metrics.push(Metric::single(

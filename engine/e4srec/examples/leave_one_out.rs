@@ -154,6 +154,7 @@ fn main() {
         .map(|(&key, id)| Admitted {
             track: TrackId(id),
             key,
+            names: None,
             content: None,
         })
         .collect();

@@ -267,6 +267,7 @@ fn main() {
             .map(|row| Admitted {
                 track: TrackId(row as u32),
                 key: world.keys[row],
+                names: None,
                 content: world.content[row].as_deref(),
             })
             .collect()

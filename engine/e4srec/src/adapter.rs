@@ -81,12 +81,14 @@ impl E4SRec {
         epoch: Epoch,
     ) -> Result<(), ModelError> {
         let settings = self.settings.online.clone();
+        let held_out = &learner.held_out;
         let batch: Vec<Example<'_>> = learner
             .memory
             .mixed_batch(settings.lora_batch)
             .iter()
             .flat_map(unfolded)
             .filter(|example| self.catalogue.contains(example.actual))
+            .filter(|Example { ask, .. }| !held_out.contains(&(ask.user, ask.plays)))
             .collect();
         if batch.is_empty() {
             return Ok(());
@@ -95,21 +97,28 @@ impl E4SRec {
         tch::manual_seed(seed as i64);
         let asks: Vec<Ask<'_>> = batch.iter().map(|example| example.ask).collect();
         let runs = runs(&asks, self.settings.lookback);
-        let length = runs.iter().map(|run| run.tokens.len() + 1).max();
-        let length = length.unwrap_or(1);
-        let mut tokens = TokenBatch::default();
-        let (mut reads, mut order) = (Vec::new(), Vec::new());
-        for (number, run) in (1..).zip(&runs) {
+        let mut fed = Vec::with_capacity(runs.len());
+        let (mut places, mut order) = (Vec::new(), Vec::new());
+        for run in &runs {
+            let mut tokens = TokenBatch::default();
             tokens.push(NOTHING_YET, None);
-            for token in &run.tokens {
+            // Behind the beginning, and behind each play.
+            let mut ends = vec![0];
+            for (number, token) in (1..).zip(&run.tokens) {
                 let version = self.inputs.version(token.track.row());
-                tokens.push(item(token, version), Some(token));
+                let item = item(token, version);
+                self.inputs.lines.feed(&mut tokens, number, item, token);
+                ends.push(tokens.items.len() as i64 - 1);
             }
-            tokens.pad(number * length, UNKNOWN);
-            let places = run.reads.iter().map(|&(_, read)| read as i64);
-            reads.push((length as i64, places.collect()));
+            fed.push(tokens);
+            let reads = run.reads.iter();
+            let behind = reads.filter_map(|&(_, read)| ends.get(read).copied());
+            places.push(behind.collect());
             order.extend(run.reads.iter().map(|&(ask, _)| ask));
         }
+        let (tokens, length) = TokenBatch::joined(fed, UNKNOWN);
+        let places = places.into_iter();
+        let reads: Vec<_> = places.map(|places| (length as i64, places)).collect();
         self.backbone.decoder.unmerge_lora();
         let table = self.inputs.table();
         let hidden = self

@@ -19,6 +19,7 @@ use crate::chance::normals;
 use crate::error::ModelError;
 use crate::item_tower::{copied, copy_into};
 use crate::kept::{Named, Tensors, numbered};
+use crate::lines::{Lines, TrackFeatures};
 use crate::prompt::{Layout, RowPlan, TokenBatch};
 use crate::settings::{BackboneSettings, Completion, E4SRecSettings, LoraSettings};
 
@@ -32,9 +33,11 @@ pub(crate) const SPECIAL: i64 = 2;
 /// A published language model and the text around the plays: frozen, shared by all models on it.
 #[derive(Debug)]
 pub struct Foundation {
-    decoder: Decoder,
+    pub(crate) decoder: Decoder,
     instruction: Vec<i64>,
     response: Vec<i64>,
+    tokenizer: Option<Arc<Tokenizer>>,
+    features: Option<Arc<dyn TrackFeatures>>,
 }
 
 /// What tells a language model and the text around the plays from others: the frozen part of a model,
@@ -96,7 +99,7 @@ impl Foundation {
             response = response.len(),
             "language model loaded"
         );
-        Ok(Self::new(decoder, instruction, response))
+        Ok(Self::new(decoder, instruction, response).with_tokenizer(tokenizer))
     }
 
     /// On a decoder that is loaded already; token ids before and after the plays.
@@ -105,7 +108,32 @@ impl Foundation {
             decoder,
             instruction,
             response,
+            tokenizer: None,
+            features: None,
         }
+    }
+
+    /// With the tokenizer that makes words into its tokens: what plays are told in words by.
+    #[must_use]
+    pub fn with_tokenizer(self, tokenizer: Tokenizer) -> Self {
+        Self {
+            tokenizer: Some(Arc::new(tokenizer)),
+            ..self
+        }
+    }
+
+    /// With ratings of tracks, which are told in words too.
+    #[must_use]
+    pub fn with_features(self, features: Arc<dyn TrackFeatures>) -> Self {
+        Self {
+            features: Some(features),
+            ..self
+        }
+    }
+
+    /// What is told of tracks in words, as the settings say.
+    pub(crate) fn lines(&self, settings: &E4SRecSettings) -> Result<Lines, ModelError> {
+        Lines::new(settings, self.tokenizer.as_ref(), self.features.as_ref())
     }
 
     /// The same on the same memory.
@@ -114,21 +142,41 @@ impl Foundation {
             decoder: self.decoder.share(),
             instruction: self.instruction.clone(),
             response: self.response.clone(),
+            tokenizer: self.tokenizer.clone(),
+            features: self.features.clone(),
         }
     }
 
     /// The language model without an adapter, and the embeddings of the text before the plays,
     /// `[1, instruction, hidden]`.
     pub(crate) fn begin(&self) -> Result<(Decoder, Tensor), ModelError> {
-        let hidden = self.decoder.config().hidden_size;
-        let instruction = match self.instruction.is_empty() {
-            true => Tensor::f_zeros([1, 0, hidden], (Kind::Float, self.device()))?,
-            false => {
-                let ids = Tensor::f_from_slice(&self.instruction)?.f_unsqueeze(0)?;
-                self.decoder.embed(&ids)?.f_to_kind(Kind::Float)?
-            }
-        };
+        let [instruction, _] = self.around()?;
         Ok((self.decoder.share(), instruction))
+    }
+
+    /// Embeddings of the text before the plays and after them, `[1, instruction, hidden]` and
+    /// `[1, response, hidden]`.
+    pub(crate) fn around(&self) -> Result<[Tensor; 2], ModelError> {
+        let hidden = self.decoder.config().hidden_size;
+        let text = |ids: &[i64]| -> Result<Tensor, ModelError> {
+            if ids.is_empty() {
+                return Ok(Tensor::f_zeros(
+                    [1, 0, hidden],
+                    (Kind::Float, self.device()),
+                )?);
+            }
+            let ids = Tensor::f_from_slice(ids)?.f_unsqueeze(0)?;
+            Ok(self.decoder.embed(&ids)?.f_to_kind(Kind::Float)?)
+        };
+        Ok([text(&self.instruction)?, text(&self.response)?])
+    }
+
+    /// The tokens of a text.
+    pub(crate) fn encode(&self, text: &str) -> Result<Vec<i64>, ModelError> {
+        let tokenizer = self.tokenizer.as_ref().ok_or_else(|| {
+            ModelError::Data("the language model came without a tokenizer".to_owned())
+        })?;
+        Ok(tokenizer.encode(text)?)
     }
 
     /// Where it computes.
@@ -159,7 +207,7 @@ impl Foundation {
 /// Of the ratio, its absence and the opening of a session, which are heeded, `[3]`.
 fn heeded(completion: Completion) -> Result<Tensor, ModelError> {
     let ratio = match completion {
-        Completion::None => 0.0,
+        Completion::None | Completion::Prompt => 0.0,
         Completion::Embedded => 1.0,
     };
     Ok(Tensor::f_from_slice(&[ratio, ratio, 1.0f32])?)
@@ -196,15 +244,7 @@ impl Backbone {
         decoder.attach_lora(&lora.projections, &lora.config(), &mut rng)?;
         let device = foundation.device();
         let hidden = decoder.config().hidden_size;
-        let text = |ids: &[i64]| -> Result<Tensor, ModelError> {
-            if ids.is_empty() {
-                return Ok(Tensor::f_zeros([1, 0, hidden], (Kind::Float, device))?);
-            }
-            let ids = Tensor::f_from_slice(ids)?.f_unsqueeze(0)?;
-            Ok(decoder.embed(&ids)?.f_to_kind(Kind::Float)?)
-        };
-        let instruction = text(&foundation.instruction)?;
-        let response = text(&foundation.response)?;
+        let [instruction, response] = foundation.around()?;
         // Plays begin as loud as words: louder ones would drown the first layers, softer ones
         // would be drowned.
         let loudness = if instruction.numel() == 0 {
@@ -292,7 +332,7 @@ impl Backbone {
         let (items, marks) = batch.tensors(rows, device)?;
         let special = Tensor::f_embedding(
             &self.special,
-            &items.f_clamp_max(SPECIAL - 1)?,
+            &items.f_clamp(0, SPECIAL - 1)?,
             -1,
             false,
             false,
@@ -305,9 +345,15 @@ impl Backbone {
             let is_special = items.f_lt(SPECIAL)?.f_unsqueeze(-1)?;
             special.f_where_self(&is_special, &tracks)?
         };
-        Ok(vectors
+        let plays = vectors
             .f_linear(&self.projection, Some(&self.bias))?
-            .f_add(&marks.f_mul(&self.heeded)?.f_matmul(&self.marks)?)?)
+            .f_add(&marks.f_mul(&self.heeded)?.f_matmul(&self.marks)?)?;
+        let Some((ids, are)) = batch.words(rows)? else {
+            return Ok(plays);
+        };
+        let words = self.decoder.embed(&ids)?.f_to_kind(Kind::Float)?;
+        let are = are.f_to_device(device)?.f_unsqueeze(-1)?;
+        Ok(words.f_where_self(&are, &plays)?)
     }
 
     /// All that a pass over `layout` reads, `[rows, length, hidden]`; `instruction` says whether

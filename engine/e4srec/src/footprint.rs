@@ -61,7 +61,7 @@ impl Footprint {
             lora: Some((lora.projections.clone(), lora.rank)),
             // One more, for the instruction that all begin with.
             slots: settings.cached_listeners.saturating_add(1),
-            capacity: capacity(around, settings.lookback),
+            capacity: capacity(around, settings.lookback, backbone.play_tokens()),
             learning: true,
         };
         let table = MemoryTable::of(config, &plan)?;

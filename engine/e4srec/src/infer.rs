@@ -68,6 +68,73 @@ impl Recommender for E4SRec {
         actual: &[TrackId],
         ranks: &mut Vec<Option<u32>>,
     ) -> Result<(), RecommendError> {
+        let mut found = self.ranks(asks, actual)?;
+        if let Some(guard) = self.learner.as_mut().and_then(|own| own.guard.as_mut()) {
+            for (rank, track) in found.iter().zip(actual) {
+                // What nobody has played before could not have been named.
+                if rank.is_some() && track.row() < self.settled {
+                    guard.note_rank(*rank);
+                }
+            }
+        }
+        ranks.append(&mut found);
+        Ok(())
+    }
+
+    fn ranks_again(&self) -> bool {
+        true
+    }
+
+    fn rank_again(
+        &mut self,
+        asks: &[Ask<'_>],
+        actual: &[TrackId],
+        ranks: &mut Vec<Option<u32>>,
+    ) -> Result<(), RecommendError> {
+        // What is remembered of listeners beyond the context has come to know the answers.
+        let memory = std::mem::take(&mut self.memory);
+        let found = self.ranks(asks, actual);
+        self.memory = memory;
+        ranks.append(&mut found?);
+        Ok(())
+    }
+
+    fn hold_out(&mut self, asks: &[Ask<'_>]) {
+        if let Some(learner) = &mut self.learner {
+            learner.hold_out(asks);
+        }
+    }
+
+    fn learn(
+        &mut self,
+        epoch: Epoch,
+        examples: &[Example<'_>],
+    ) -> Result<LearnReport, RecommendError> {
+        let name = self.name();
+        self.check_taught()
+            .and_then(|()| self.learn_from(epoch, examples))
+            .map_err(|error| error.of(name))
+    }
+
+    fn snapshot(&self) -> Result<Vec<u8>, RecommendError> {
+        let name = self.name();
+        self.kept(name).map_err(|error| error.of(name))
+    }
+
+    fn restore(&mut self, state: &[u8], tracks: &[Admitted<'_>]) -> Result<(), RecommendError> {
+        let name = self.name();
+        self.take_up(name, state, tracks)
+            .map_err(|error| error.of(name))
+    }
+}
+
+impl E4SRec {
+    /// Where each actual play stands in the whole catalogue.
+    fn ranks(
+        &mut self,
+        asks: &[Ask<'_>],
+        actual: &[TrackId],
+    ) -> Result<Vec<Option<u32>>, RecommendError> {
         let name = self.name();
         self.check_taught().map_err(|error| error.of(name))?;
         check_paired(name, asks, actual)?;
@@ -106,37 +173,6 @@ impl Recommender for E4SRec {
             Ok(())
         })
         .map_err(|error| error.of(name))?;
-        if let Some(guard) = self.learner.as_mut().and_then(|own| own.guard.as_mut()) {
-            for (rank, track) in found.iter().zip(actual) {
-                // What nobody has played before could not have been named.
-                if rank.is_some() && track.row() < self.settled {
-                    guard.note_rank(*rank);
-                }
-            }
-        }
-        ranks.append(&mut found);
-        Ok(())
-    }
-
-    fn learn(
-        &mut self,
-        epoch: Epoch,
-        examples: &[Example<'_>],
-    ) -> Result<LearnReport, RecommendError> {
-        let name = self.name();
-        self.check_taught()
-            .and_then(|()| self.learn_from(epoch, examples))
-            .map_err(|error| error.of(name))
-    }
-
-    fn snapshot(&self) -> Result<Vec<u8>, RecommendError> {
-        let name = self.name();
-        self.kept(name).map_err(|error| error.of(name))
-    }
-
-    fn restore(&mut self, state: &[u8], tracks: &[Admitted<'_>]) -> Result<(), RecommendError> {
-        let name = self.name();
-        self.take_up(name, state, tracks)
-            .map_err(|error| error.of(name))
+        Ok(found)
     }
 }

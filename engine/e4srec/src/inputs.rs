@@ -5,6 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::ModelError;
 use crate::kept::{Named, Tensors};
+use crate::lines::Lines;
 
 /// One row per track, at unit mean square, with a version each.
 #[derive(Debug)]
@@ -12,13 +13,16 @@ pub(crate) struct InputTable {
     /// `[capacity, d]`
     table: Tensor,
     versions: Vec<u32>,
+    /// What is told of them in words, for those that have a version.
+    pub lines: Lines,
 }
 
 impl InputTable {
-    pub fn new(d: i64, device: Device) -> Result<Self, ModelError> {
+    pub fn new(d: i64, device: Device, lines: Lines) -> Result<Self, ModelError> {
         Ok(Self {
             table: Tensor::f_zeros([0, d], (Kind::Float, device))?,
             versions: Vec::new(),
+            lines,
         })
     }
 
@@ -93,6 +97,7 @@ impl InputTable {
         Ok(Self {
             table: crate::item_tower::copied(&self.table)?,
             versions: self.versions.clone(),
+            lines: self.lines.clone(),
         })
     }
 }

@@ -17,7 +17,7 @@ use tch::{Kind, Tensor};
 use crate::error::ModelError;
 
 /// The version of all states in this room: they change together.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 
 /// Tensors by name, on their way into a checkpoint.
 pub(crate) type Named = Vec<(String, Tensor)>;

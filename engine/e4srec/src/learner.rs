@@ -6,11 +6,12 @@
 //! published: the version grows, the caches empty. All at barriers; nothing changes inside an
 //! epoch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use segue_flow::Epoch;
+use segue_listen::UserId;
 use segue_recommend::recommender::{Ask, Example, LearnReport};
 use segue_recommend::reservoir::Reservoir;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,8 @@ pub(crate) struct Learner {
     pub epochs: u64,
     /// Where the answers are watched.
     pub guard: Option<Guard>,
+    /// Listeners and how many plays they had behind them: answers that are not learnt from any more.
+    pub held_out: HashSet<(UserId, u64)>,
 }
 
 /// What of it is not a tensor.
@@ -123,7 +126,17 @@ impl Learner {
             rng,
             epochs: 0,
             guard: Guard::of(model, 0)?,
+            held_out: HashSet::new(),
         })
+    }
+
+    /// The answers of these questions are not learnt from any more: not as examples that are kept, nor
+    /// as plays of others' windows.
+    pub fn hold_out(&mut self, asks: &[Ask<'_>]) {
+        self.held_out = asks.iter().map(|ask| (ask.user, ask.plays)).collect();
+        let held_out = &self.held_out;
+        self.memory
+            .let_go(|ask| held_out.contains(&(ask.user, ask.plays)));
     }
 }
 

@@ -9,6 +9,7 @@
 //!   ([`E4SRec::fit_kept`], if it may have to stop and go on), [`E4SRec::online`] for a copy that learns, [`E4SRec::frozen`] for one that does not, and
 //!   [`E4SRec::following`] for one that only counts and remembers.
 //! - [`ClosedE4SRec`]: the same with the head it was published with, as a baseline.
+//! - [`ZeroShot`]: what the language model recommends of itself, as another.
 //!
 //! Everything here runs on the thread that owns the model and on the device it is given. Results
 //! depend on the seed, the log and the tracks' keys; never on dense ids or the clock.
@@ -32,6 +33,7 @@ pub mod item_encoders;
 mod item_tower;
 mod kept;
 mod learner;
+mod lines;
 mod listener_cache;
 pub mod loss;
 mod memory;
@@ -47,6 +49,7 @@ pub mod settings;
 mod shortlist;
 mod state;
 mod windows;
+mod zero_shot;
 
 pub use adapter::{Journal, Publication};
 pub use backbone::Foundation;
@@ -54,8 +57,10 @@ pub use closed::{ClosedE4SRec, ClosedSettings};
 pub use error::ModelError;
 pub use footprint::{ANSWERING, Footprint};
 pub use history::{AdapterHistory, HistoryError, LayerDifference};
+pub use lines::TrackFeatures;
 pub use model::E4SRec;
 pub use offline::{FitReport, Keeper};
+pub use zero_shot::ZeroShot;
 
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,7 @@ use crate::backbone::{Backbone, NOTHING_YET, SPECIAL, UNKNOWN};
 use crate::error::ModelError;
 use crate::inputs::InputTable;
 use crate::prompt::{Layout, RowPlan, TokenBatch};
+use crate::settings::E4SRecSettings;
 use crate::windows::{BLOCK, Run, Token};
 
 /// Tokens of padding that cost less than another pass through the model.
@@ -63,6 +64,8 @@ struct EntryFacts {
     user: UserId,
     begin: u64,
     held: usize,
+    /// Tokens of the language model in the slot, the instruction among them.
+    tokens: i64,
     plays: Vec<Read>,
     used: u64,
 }
@@ -71,31 +74,43 @@ struct EntryFacts {
 struct Planned<'r> {
     run: &'r Run,
     reads: Vec<Read>,
-    /// Window tokens (beginning included) that are fed: `[from, until)`.
+    /// Window tokens (beginning included) that are fed: `[from, until)`. One is a play, with the words
+    /// around it where there are any.
     from: usize,
     until: usize,
     /// Places of the answers, distinct and ascending, in window tokens.
     places: Vec<usize>,
+    /// Tokens of the language model before each window token, and before the end.
+    before: Vec<i64>,
+}
+
+impl Planned<'_> {
+    /// Tokens of the language model before a window token.
+    fn before(&self, place: usize) -> i64 {
+        self.before.get(place).copied().unwrap_or(0)
+    }
+
+    fn fed(&self) -> i64 {
+        self.before(self.until) - self.before(self.from)
+    }
 }
 
 /// Tokens of one listener's slot: the instruction, two windows of plays, and an answer after each of
-/// one. `around` are the tokens before the plays and after each.
-pub(crate) fn capacity(around: (i64, i64), lookback: usize) -> i64 {
+/// one. `around` are the tokens before the plays and after each, `play` those of a play.
+pub(crate) fn capacity(around: (i64, i64), lookback: usize, play: usize) -> i64 {
     let (instruction, response) = around;
-    let window = i64::try_from(lookback + BLOCK).unwrap_or(i64::MAX);
-    instruction + window * (2 + response)
+    let [window, play] =
+        [lookback + BLOCK, play].map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+    instruction + window * (2 * play + response)
 }
 
 impl ListenerCache {
-    /// For so many listeners; windows hold up to `lookback + 49` plays.
-    pub fn new(
-        backbone: &Backbone,
-        lookback: usize,
-        listeners: usize,
-        batch_tokens: usize,
-    ) -> Result<Self, ModelError> {
+    /// For as many listeners as the settings say; windows hold up to `lookback + 49` plays.
+    pub fn new(backbone: &Backbone, settings: &E4SRecSettings) -> Result<Self, ModelError> {
         let around = (backbone.instruction(), backbone.response());
-        let capacity = capacity(around, lookback);
+        let play = settings.backbone.play_tokens();
+        let capacity = capacity(around, settings.lookback, play);
+        let (listeners, batch_tokens) = (settings.cached_listeners, settings.batch_tokens);
         Ok(Self {
             slots: backbone.decoder.kv_slots(listeners + 1, capacity)?,
             instruction: None,
@@ -141,13 +156,13 @@ impl ListenerCache {
             let mut planned: Vec<Planned<'_>> =
                 now.into_iter().map(|run| self.plan(run, inputs)).collect();
             // Alike in length together: less padding. The sort is stable.
-            planned.sort_by_key(|plan| plan.until - plan.from);
+            planned.sort_by_key(Planned::fed);
             let mut rest = planned.as_slice();
             while !rest.is_empty() {
                 let (mut count, mut tokens) = (0, 0);
                 for plan in rest {
                     let width =
-                        (plan.until - plan.from) + plan.places.len() * backbone.response() as usize;
+                        plan.fed() as usize + plan.places.len() * backbone.response() as usize;
                     // A listener whose window begins anew would have all others padded to it.
                     let padded = (count + 1) * width;
                     tokens += width;
@@ -174,6 +189,13 @@ impl ListenerCache {
             .iter()
             .map(|&token| (token, inputs.version(token.track.row())))
             .collect();
+        let mut before = vec![0, 1];
+        let mut tokens = 1;
+        for (number, (token, version)) in (1..).zip(&reads) {
+            let around = inputs.lines.around(number, item(token, *version), token);
+            tokens += around.length() as i64;
+            before.push(tokens);
+        }
         let mut places: Vec<usize> = run.reads.iter().map(|&(_, read)| read).collect();
         places.sort_unstable();
         places.dedup();
@@ -191,6 +213,7 @@ impl ListenerCache {
             from: common.min(first),
             until: places.last().copied().unwrap_or(0) + 1,
             places,
+            before,
         }
     }
 
@@ -222,26 +245,30 @@ impl ListenerCache {
         let rows: Vec<RowPlan> = batch
             .iter()
             .map(|plan| RowPlan {
-                past: before + plan.from as i64,
-                fed: (plan.until - plan.from) as i64,
+                past: before + plan.before(plan.from),
+                fed: plan.fed(),
                 reads: plan
                     .places
                     .iter()
-                    .map(|&p| (p - plan.from) as i64)
+                    .map(|&place| plan.before(place + 1) - 1 - plan.before(plan.from))
                     .collect(),
             })
             .collect();
         let layout = Layout::new(&rows, backbone.response())?;
-        let mut tokens = TokenBatch::default();
-        for (number, plan) in (1..).zip(batch) {
+        let fed = batch.iter().map(|plan| {
+            let mut tokens = TokenBatch::default();
             for place in plan.from..plan.until {
                 match place.checked_sub(1).and_then(|play| plan.reads.get(play)) {
                     None => tokens.push(NOTHING_YET, None),
-                    Some((token, version)) => tokens.push(item(token, *version), Some(token)),
+                    Some((token, version)) => {
+                        let item = item(token, *version);
+                        inputs.lines.feed(&mut tokens, place, item, token);
+                    }
                 }
             }
-            tokens.pad(number * layout.fed as usize, UNKNOWN);
-        }
+            tokens
+        });
+        let (tokens, _) = TokenBatch::joined(fed.collect(), UNKNOWN);
         let embeds =
             backbone.embeds(&tokens, batch.len() as i64, &layout, inputs.table(), false)?;
         let counts: Vec<i64> = rows.iter().map(|row| row.fed).collect();
@@ -278,7 +305,8 @@ impl ListenerCache {
     fn slot(&mut self, backbone: &Backbone, plan: &Planned<'_>) -> Result<SlotId, ModelError> {
         let before = backbone.instruction();
         if let Some(entry) = self.entries.get_mut(&plan.run.user) {
-            self.slots.truncate(entry.slot, before + plan.from as i64)?;
+            self.slots
+                .truncate(entry.slot, before + plan.before(plan.from))?;
             // If the pass fails, the entry says no more than the slot holds.
             entry.held = plan.from;
             entry.plays.truncate(plan.from.saturating_sub(1));

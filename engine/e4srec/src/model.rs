@@ -24,6 +24,7 @@ use crate::history::AdapterHistory;
 use crate::inputs::InputTable;
 use crate::item_tower::{ItemTower, NewRow};
 use crate::learner::Learner;
+use crate::lines::Lines;
 use crate::listener_cache::ListenerCache;
 use crate::memory::Memory;
 use crate::offline::check_content;
@@ -84,12 +85,12 @@ impl E4SRec {
         settings: &E4SRecSettings,
         backbone: Backbone,
         head: Head,
-        tower: ItemTower,
+        (tower, lines): (ItemTower, Lines),
         trained: HashMap<TrackKey, Trained>,
     ) -> Result<Self, ModelError> {
         let device = backbone.device();
         Ok(Self {
-            inputs: InputTable::new(settings.tower.dimensions, device)?,
+            inputs: InputTable::new(settings.tower.dimensions, device, lines)?,
             popularity: Popularity::new(settings.online.half_life, settings.online.recent),
             levels: Vec::new(),
             catalogue: Catalogue::default(),
@@ -240,6 +241,7 @@ impl E4SRec {
             let row = admitted.track.row();
             let content = admitted.content.map(<[f32]>::to_vec);
             if row >= before + new_rows.len() {
+                self.inputs.lines.admit(admitted.key, admitted.names)?;
                 let trained = self.trained.remove(&admitted.key);
                 let pending = self.pending.remove(&admitted.track).unwrap_or(0);
                 let known = trained.as_ref();

@@ -134,8 +134,8 @@ impl E4SRec {
         let mut course = Course::new(&backbone, &head, &mut material, settings)?;
         let report = course.run(progress, keeper)?;
         let trained = material.trained()?;
-        let tower = material.tower.emptied()?;
-        let mut model = Self::assemble(settings, backbone, head, tower, trained)?;
+        let items = (material.tower.emptied()?, material.lines.emptied());
+        let mut model = Self::assemble(settings, backbone, head, items, trained)?;
         model.backbone.decoder.merge_lora()?;
         model.taught = true;
         Ok((model, report))

@@ -3,7 +3,8 @@
 //! As in E4SRec (Li et al. 2023) a play is its item's vector, projected to the model's width; to it
 //! come the completion ratio of the play before (absent has its own vector) and a mark on plays
 //! that open a session. All plays of a sequence are answered in one causal pass: the response
-//! tokens of each play branch off behind it and see the past up to it and their own branch only.
+//! tokens of each play branch off behind it and see the past up to it and their own branch only. With
+//! the history prompt words stand around each play's vector ([`crate::lines`]).
 
 use tch::{Device, Kind, Tensor};
 
@@ -25,8 +26,6 @@ pub(crate) struct RowPlan {
 /// each read, padded.
 #[derive(Debug)]
 pub(crate) struct Layout {
-    /// Fed tokens of the longest row.
-    pub fed: i64,
     /// Branches of the row with the most.
     pub branches: i64,
     /// `[rows, length]`
@@ -84,7 +83,6 @@ impl Layout {
         }
         let count = rows.len() as i64;
         Ok(Self {
-            fed,
             branches,
             positions: Tensor::f_from_slice(&positions)?.f_reshape([count, length])?,
             mask: Tensor::f_from_slice(&mask)?.f_reshape([count, 1, length, total])?,
@@ -103,7 +101,7 @@ fn allow(line: &mut [bool], from: i64, until: i64) {
 /// What a batch of play tokens is made of, before it is projected; `[rows, length]` each.
 #[derive(Debug, Default)]
 pub(crate) struct TokenBatch {
-    /// Row of the input table: a track's, or one of the special ones.
+    /// Row of the input table: a track's, or one of the special ones. Below 0 a word: `-1 - id`.
     pub items: Vec<i64>,
     /// The ratio of the play before; 0 where absent.
     pub ratios: Vec<f32>,
@@ -121,11 +119,41 @@ impl TokenBatch {
         self.opens.push(f32::from(u8::from(opens)));
     }
 
-    /// Fills up to `length` tokens with padding.
-    pub fn pad(&mut self, length: usize, item: i64) {
-        while self.items.len() < length {
-            self.push(item, None);
+    /// A word of the language model's own vocabulary.
+    pub fn push_word(&mut self, id: i64) {
+        self.items.push(-1 - id);
+        self.ratios.push(0.0);
+        self.absent.push(0.0);
+        self.opens.push(0.0);
+    }
+
+    /// Rows as one batch, each filled up with `padding` to the length of the longest; and that length.
+    pub fn joined(rows: Vec<Self>, padding: i64) -> (Self, usize) {
+        let length = rows.iter().map(|row| row.items.len()).max().unwrap_or(0);
+        let mut all = Self::default();
+        for mut row in rows {
+            while row.items.len() < length {
+                row.push(padding, None);
+            }
+            all.items.append(&mut row.items);
+            all.ratios.append(&mut row.ratios);
+            all.absent.append(&mut row.absent);
+            all.opens.append(&mut row.opens);
         }
+        (all, length)
+    }
+
+    /// Ids of the words among the tokens, in order, 0 elsewhere, and where they are; `[rows, length]`
+    /// each. `None` where there are none.
+    pub fn words(&self, rows: i64) -> Result<Option<(Tensor, Tensor)>, ModelError> {
+        if self.items.iter().all(|item| *item >= 0) {
+            return Ok(None);
+        }
+        let shape = [rows, -1];
+        let ids: Vec<i64> = self.items.iter().map(|item| (-1 - item).max(0)).collect();
+        let are: Vec<bool> = self.items.iter().map(|item| *item < 0).collect();
+        let ids = Tensor::f_from_slice(&ids)?.f_reshape(shape)?;
+        Ok(Some((ids, Tensor::f_from_slice(&are)?.f_reshape(shape)?)))
     }
 
     /// Items `[rows, length]` and marks `[rows, length, 3]`.
@@ -169,7 +197,7 @@ mod tests {
             reads: vec![0, 2],
         };
         let layout = Layout::new(&[row], 2).unwrap();
-        assert_eq!((layout.fed, layout.branches, layout.length), (3, 2, 7));
+        assert_eq!((layout.branches, layout.length), (2, 7));
         assert_eq!(seen(&layout, 0, 1), [0, 1, 2, 3]);
         assert_eq!(seen(&layout, 0, 3), [0, 1, 2, 5]);
         assert_eq!(seen(&layout, 0, 4), [0, 1, 2, 5, 6]);

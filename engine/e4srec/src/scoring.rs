@@ -104,6 +104,7 @@ mod tests {
             .map(|id| Admitted {
                 track: TrackId(id),
                 key: TrackKey::from_names("best", &id.to_string()),
+                names: None,
                 content: None,
             })
             .collect();

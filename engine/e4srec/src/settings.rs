@@ -5,7 +5,7 @@ mod item_encoders;
 
 pub use self::e4srec::{
     BackboneSettings, Completion, E4SRecSettings, LoraSettings, OfflineSettings, OnlineSettings,
-    TowerSettings,
+    Prompt, TowerSettings,
 };
 pub use self::item_encoders::{Bert4RecSettings, Gru4RecSettings, SasRecSettings};
 use crate::error::ModelError;

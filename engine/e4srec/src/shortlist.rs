@@ -419,6 +419,7 @@ mod tests {
             .map(|(id, &key)| Admitted {
                 track: TrackId(id),
                 key,
+                names: None,
                 content: None,
             })
             .collect();

@@ -44,6 +44,8 @@ struct Facts<'a> {
     /// Of tracks that are still to come.
     trained: Vec<(TrackKey, Trained)>,
     inputs: Vec<u32>,
+    /// A print of the lines that the caches were read with.
+    lines: u64,
     learner: Option<LearnerFacts>,
     cache: Option<CacheFacts>,
     memo: Option<MemoFacts>,
@@ -65,7 +67,8 @@ impl E4SRec {
         backbone.decoder.merge_lora()?;
         let head = Head::new(backbone.hidden(), d, settings.seed, device)?;
         let tower = ItemTower::new(&settings.tower, settings.seed, device)?;
-        Self::assemble(settings, backbone, head, tower, HashMap::new())
+        let items = (tower, foundation.lines(settings)?);
+        Self::assemble(settings, backbone, head, items, HashMap::new())
     }
 
     pub(crate) fn kept(&self, name: &str) -> Result<Vec<u8>, ModelError> {
@@ -103,6 +106,7 @@ impl E4SRec {
             pending: Cow::Borrowed(&self.pending),
             trained,
             inputs,
+            lines: self.inputs.lines.print(),
             learner,
             cache,
             memo,
@@ -125,7 +129,11 @@ impl E4SRec {
         copy_into(&head, &tensors.all("head", &head)?)?;
         self.tower.take_up(tracks, &mut tensors)?;
         self.inputs.take_up(facts.inputs, &mut tensors)?;
-        let (shared, version) = (self.shared(), facts.adapter_version);
+        self.inputs.lines = self.inputs.lines.emptied();
+        for track in tracks {
+            self.inputs.lines.admit(track.key, track.names)?;
+        }
+        let (shared, version, lines) = (self.shared(), facts.adapter_version, facts.lines);
         match (&mut self.learner, facts.learner) {
             (Some(learner), Some(facts)) => {
                 learner.take_up(facts, (&shared, &self.tower, version), &mut tensors)?;
@@ -139,12 +147,15 @@ impl E4SRec {
             held.take_up(facts, &self.backbone, &mut tensors)?;
             cache = Some(held);
         }
-        self.cache = cache;
         let place = (self.backbone.hidden(), self.device());
         let memo = match facts.memo {
-            Some(facts) => Memo::taken_up(facts, place, &mut tensors)?,
-            None => Memo::default(),
+            Some(facts) => Some(Memo::taken_up(facts, place, &mut tensors)?),
+            None => None,
         };
+        // What was read with other lines is read anew.
+        let same = lines == self.inputs.lines.print();
+        self.cache = cache.filter(|_| same);
+        let memo = memo.filter(|_| same).unwrap_or_default();
         tensors.finish()?;
         *self.memo.lock().unwrap_or_else(PoisonError::into_inner) = memo;
         self.popularity
@@ -182,12 +193,7 @@ impl E4SRec {
     }
 
     pub(crate) fn empty_cache(&self) -> Result<ListenerCache, ModelError> {
-        ListenerCache::new(
-            &self.backbone,
-            self.settings.lookback,
-            self.settings.cached_listeners,
-            self.settings.batch_tokens,
-        )
+        ListenerCache::new(&self.backbone, &self.settings)
     }
 }
 
@@ -196,9 +202,11 @@ impl E4SRec {
 fn made(settings: &E4SRecSettings) -> String {
     let (lora, tower, online) = (&settings.lora, &settings.tower, &settings.online);
     format!(
-        "lookback {}, completion {:?}, lora of rank {} and alpha {} on {:?}, {} components of {} through {}, {} \
+        "lookback {}, prompt {:?} of up to {} tokens a play, completion {:?}, lora of rank {} and alpha {} on {:?}, {} components of {} through {}, {} \
          examples of all time and {} new ones, {} tracks remembered, half-life {}",
         settings.lookback,
+        settings.backbone.prompt,
+        settings.backbone.play_tokens(),
         settings.completion,
         lora.rank,
         lora.alpha,

@@ -90,6 +90,15 @@ names! {
     PredictionsCoalesced = "segue_predictions_coalesced_total", Counter;
     /// Plays that were learnt from and not measured, for want of time.
     PlaysNotMeasured = "segue_plays_not_measured_total", Counter;
+    /// Recall@20 on a sample of old plays, ranked again (label `recommender`).
+    OldPlaysRecall = "segue_old_plays_recall_20", Gauge;
+    /// By how much it has changed since these plays were new (label `recommender`); what learning costs
+    /// is how much more it falls for one that learns than for one that does not.
+    OldPlaysRecallChange = "segue_old_plays_recall_20_change", Gauge;
+    /// NDCG@20 on a sample of old plays, ranked again (label `recommender`).
+    OldPlaysNdcg = "segue_old_plays_ndcg_20", Gauge;
+    /// By how much it has changed since these plays were new (label `recommender`).
+    OldPlaysNdcgChange = "segue_old_plays_ndcg_20_change", Gauge;
     /// Rounds of measuring, learning and answering.
     Rounds = "segue_rounds_total", Counter;
     /// Epochs committed.

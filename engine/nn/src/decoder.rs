@@ -120,6 +120,17 @@ impl Decoder {
 
     /// Token ids, `[batch, length]`, to `[batch, length, hidden]`; an unknown id is an error.
     pub fn embed(&self, ids: &Tensor) -> Result<Tensor, NnError> {
+        self.rows(&self.embed_tokens, ids)
+    }
+
+    /// Rows of the output layer for token ids, `[batch, length]` to `[batch, length, hidden]`: a final
+    /// hidden state times one of them is that token's score. An unknown id is an error.
+    pub fn unembed(&self, ids: &Tensor) -> Result<Tensor, NnError> {
+        let head = self.lm_head.as_ref().unwrap_or(&self.embed_tokens);
+        self.rows(head, ids)
+    }
+
+    fn rows(&self, table: &Tensor, ids: &Tensor) -> Result<Tensor, NnError> {
         let ids = ids.f_to_kind(Kind::Int64)?;
         if ids.numel() == 0 {
             return Err(NnError::Input("no token ids".into()));
@@ -134,13 +145,7 @@ impl Decoder {
             )));
         }
         let ids = ids.f_to_device(self.device)?;
-        Ok(Tensor::f_embedding(
-            &self.embed_tokens,
-            &ids,
-            -1,
-            false,
-            false,
-        )?)
+        Ok(Tensor::f_embedding(table, &ids, -1, false, false)?)
     }
 
     /// Final hidden states after the last norm, `[batch, length, hidden]`.

@@ -168,6 +168,7 @@ mod tests {
         Admitted {
             track: TrackId(id),
             key: TrackKey(key),
+            names: None,
             content: None,
         }
     }

@@ -190,7 +190,7 @@ impl Recommender for CentroidRecall {
                 tracks.extend(self.hits.iter().filter_map(|hit| {
                     Some(Scored {
                         track: hit.track,
-                        score: dot(&self.queries, &*self.index.row(hit.track)?),
+                        score: dot(&self.queries, &self.index.row(hit.track)?),
                     })
                 }));
                 self.catalogue.keep_best(&mut tracks, limit);
@@ -320,12 +320,14 @@ mod tests {
             .map(|(id, vector)| Admitted {
                 track: TrackId(id),
                 key: TrackKey(u128::from(id) + 1),
+                names: None,
                 content: Some(vector),
             })
             .collect();
         tracks.push(Admitted {
             track: TrackId(3),
             key: TrackKey(9),
+            names: None,
             content: None,
         });
         recall.admit(&tracks).unwrap();

@@ -153,6 +153,7 @@ impl Suite {
                 Admitted {
                     track: TrackId(id),
                     key: TrackKey::from_names("contract", &id.to_string()),
+                    names: None,
                     content: self
                         .fixture
                         .dimensions
@@ -239,6 +240,7 @@ impl Suite {
             let bad = Admitted {
                 track: TrackId(0),
                 key: TrackKey(1),
+                names: None,
                 content: Some(content),
             };
             ensure(recommender.admit(&[bad]).is_err(), || {

@@ -11,10 +11,14 @@ use crate::listeners::Facts;
 use crate::ranking::Measures;
 use crate::tally::{Column, Part, Tally};
 
+mod old_plays;
 mod report;
 pub use report::{
-    DifferenceReport, Parts, PrequentialReport, RecommenderReport, Slice, Window, WindowPart,
+    DifferenceReport, OldPlaysChange, OldPlaysReading, OldPlaysRecommender, OldPlaysReport, Parts,
+    PrequentialReport, RecommenderReport, Slice, Window, WindowPart,
 };
+
+pub(crate) use old_plays::OldPlays;
 
 /// What a user may tune.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
@@ -24,6 +28,15 @@ pub struct PrequentialSettings {
     pub window: u64,
     /// What is left of an event's weight after the next one, in (0, 1).
     pub fading: f64,
+    /// Old plays that are ranked again while learning goes on, to see what is forgotten: a sample of
+    /// the first `old_among` measured ones, which is never learnt from again. 0: none.
+    pub old_plays: usize,
+    /// Measured plays that the sample is drawn from, at least 1.
+    pub old_among: u64,
+    /// Measured plays from one reading of the sample to the next, at least 1.
+    pub old_every: u64,
+    /// What the sample is drawn by. Taken from the root seed by the binary.
+    pub seed: u64,
 }
 
 impl Default for PrequentialSettings {
@@ -31,6 +44,10 @@ impl Default for PrequentialSettings {
         Self {
             window: 10_000,
             fading: 0.9999,
+            old_plays: 128,
+            old_among: 5_000,
+            old_every: 10_000,
+            seed: 0,
         }
     }
 }
@@ -82,11 +99,11 @@ pub struct Prequential {
     unranked: Vec<u64>,
     faded: Faded,
     open: OpenWindow,
-    /// Per column.
     /// By column. Not in a checkpoint, since they are many: a restarted run begins this list
     /// anew, and its totals go on.
     #[serde(skip)]
     closed: Vec<Vec<Window>>,
+    old: Option<OldPlays>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -147,7 +164,23 @@ impl Prequential {
             closed: vec![Vec::new(); columns.len()],
             columns,
             names,
+            old: None,
         })
+    }
+
+    /// Also sees how well old plays are still ranked by the recommenders of these names, which are among
+    /// those that are evaluated.
+    #[must_use]
+    pub fn with_old_plays(mut self, names: &[&str], compare: &[(&str, &str)]) -> Self {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let any = self.settings.old_plays > 0 && !names.is_empty();
+        self.old = any.then(|| OldPlays::new(names, compare, self.settings));
+        self
+    }
+
+    /// The old plays, if any are kept.
+    pub(crate) fn old_plays(&mut self) -> Option<&mut OldPlays> {
+        self.old.as_mut()
     }
 
     /// Goes on from a checkpoint, with the windows that close from now on.
@@ -224,6 +257,7 @@ impl Prequential {
             fading: self.settings.fading,
             recommenders: Vec::new(),
             differences: Vec::new(),
+            old_plays: self.old.as_ref().and_then(OldPlays::report),
         };
         for (place, &column) in self.columns.iter().enumerate() {
             let mut windows = self.closed.get(place).cloned().unwrap_or_default();
@@ -308,6 +342,15 @@ impl PrequentialSettings {
                 value: self.window.to_string(),
                 range: "to at least 1 event",
             });
+        }
+        for (key, value) in [("old_among", self.old_among), ("old_every", self.old_every)] {
+            if value == 0 {
+                return Err(PrequentialError::Setting {
+                    key,
+                    value: value.to_string(),
+                    range: "to at least 1 play",
+                });
+            }
         }
         if !(self.fading > 0.0 && self.fading < 1.0) {
             return Err(PrequentialError::Setting {

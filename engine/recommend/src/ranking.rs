@@ -65,6 +65,17 @@ impl Measures {
         ]
     }
 
+    /// Each less that of `other`.
+    #[must_use]
+    pub fn less(&self, other: &Self) -> Self {
+        let mut values = self.to_array();
+        values
+            .iter_mut()
+            .zip(other.to_array())
+            .for_each(|(value, other)| *value -= other);
+        Self::from_array(values)
+    }
+
     /// From the order of the fields.
     pub const fn from_array(values: [f64; Self::COUNT]) -> Self {
         let [recall_10, recall_20, ndcg_10, ndcg_20, mrr] = values;

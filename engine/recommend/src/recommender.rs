@@ -46,6 +46,15 @@ impl<'a> Ask<'a> {
     }
 }
 
+/// What a track is called, as first written in the log; either may be empty.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TrackNames<'a> {
+    /// The artist's name.
+    pub artist: &'a str,
+    /// The title.
+    pub title: &'a str,
+}
+
 /// A track that the catalogue has, or has learnt more about.
 #[derive(Clone, Copy, Debug)]
 pub struct Admitted<'a> {
@@ -53,6 +62,8 @@ pub struct Admitted<'a> {
     pub track: TrackId,
     /// Its identity: what seeds and ties depend on.
     pub key: TrackKey,
+    /// What it is called, where that is known; it does not change.
+    pub names: Option<TrackNames<'a>>,
     /// Its content vector (unit length, the encoder's dimensions), once it has been encoded.
     pub content: Option<&'a [f32]>,
 }
@@ -156,6 +167,31 @@ pub trait Recommender: Send {
         actual: &[TrackId],
         ranks: &mut Vec<Option<u32>>,
     ) -> Result<(), RecommendError>;
+
+    /// Whether [`Recommender::rank_again`] answers from the question's context alone. One that counts what
+    /// listeners play cannot: it has come to know the answers of old questions.
+    fn ranks_again(&self) -> bool {
+        false
+    }
+
+    /// As [`Recommender::rank_of`], for questions that were answered before: from their contexts alone,
+    /// whatever else is remembered of their listeners, and without this being a test of the answers
+    /// that are given now.
+    ///
+    /// # Errors
+    /// See [`RecommendError`]; nothing is appended then.
+    fn rank_again(
+        &mut self,
+        asks: &[Ask<'_>],
+        actual: &[TrackId],
+        ranks: &mut Vec<Option<u32>>,
+    ) -> Result<(), RecommendError> {
+        self.rank_of(asks, actual, ranks)
+    }
+
+    /// The answers of these questions are not learnt from any more: they tell what is forgotten. Told
+    /// again after a restart. One that learns from each play once, when it is new, has nothing to do.
+    fn hold_out(&mut self, _asks: &[Ask<'_>]) {}
 
     /// Learns from an epoch's plays, after they were measured and in order of (lane, offset). A
     /// frozen model does nothing here. What was learnt is seen from the next epoch on.

@@ -37,6 +37,18 @@ impl OwnedExample {
         }
     }
 
+    /// A copy of `example`.
+    pub(crate) fn of(example: &Example<'_>) -> Self {
+        let mut owned = Self::default();
+        owned.become_copy(example, 0);
+        owned
+    }
+
+    /// Whether it is a copy of `example`: a listener has one play after so many others.
+    pub(crate) fn is(&self, example: &Example<'_>) -> bool {
+        (self.user, self.plays) == (example.ask.user, example.ask.plays)
+    }
+
     /// Becomes a copy of `example`, in the memory it has.
     fn become_copy(&mut self, example: &Example<'_>, number: u64) {
         self.number = number;
@@ -95,22 +107,23 @@ impl Reservoir {
         }
         let number = self.seen;
         self.seen += 1;
-        if self.sample.len() < self.capacity {
-            let mut owned = OwnedExample::default();
-            owned.become_copy(example, number);
-            self.sample.push(owned);
+        let held = self.sample.len();
+        let Some(place) = place_of(&mut self.keeps, number, held, self.capacity) else {
             return;
+        };
+        if place >= held {
+            self.sample.push(OwnedExample::default());
         }
-        if self.capacity == 0 {
-            return;
-        }
-        let place = self.keeps.random_range(0..self.seen);
-        let slot = usize::try_from(place)
-            .ok()
-            .and_then(|place| self.sample.get_mut(place));
-        if let Some(slot) = slot {
+        if let Some(slot) = self.sample.get_mut(place) {
             slot.become_copy(example, number);
         }
+    }
+
+    /// Lets go of the examples that `held_out` names.
+    pub fn let_go(&mut self, held_out: impl Fn(&Ask<'_>) -> bool) {
+        let stays = |example: &OwnedExample| !held_out(&example.as_example().ask);
+        self.sample.retain(stays);
+        self.recent.retain(stays);
     }
 
     /// Forgets the examples that came after the first `seen` ones. Their places are taken by what
@@ -150,6 +163,24 @@ impl Reservoir {
         let news = news.into_iter().filter_map(|at| self.recent.get(at));
         olds.chain(news).map(OwnedExample::as_example).collect()
     }
+}
+
+/// The place of an example in a sample of `capacity`, of which `held` are there, when `seen` came before
+/// it: each of all that were seen is then in the sample with the same probability. `None`: it is not.
+pub(crate) fn place_of(
+    rng: &mut ChaCha8Rng,
+    seen: u64,
+    held: usize,
+    capacity: usize,
+) -> Option<usize> {
+    if held < capacity {
+        return Some(held);
+    }
+    if capacity == 0 {
+        return None;
+    }
+    let place = usize::try_from(rng.random_range(0..=seen)).ok()?;
+    (place < held).then_some(place)
 }
 
 #[cfg(test)]

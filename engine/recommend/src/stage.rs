@@ -21,6 +21,7 @@ mod addresses;
 mod checkpoints;
 mod content;
 mod intake;
+mod look_back;
 mod losses;
 mod measuring;
 mod merge;
@@ -379,8 +380,13 @@ impl RecommendStage {
             .iter()
             .map(|(one, other)| (one.as_str(), other.as_str()))
             .collect();
-        let settings = self.settings.prequential;
-        self.prequential = Some(Prequential::new(&names, &compare, settings)?);
+        let again = recommenders.iter().filter(|r| r.ranks_again());
+        let again: Vec<&str> = again
+            .map(|r| r.name())
+            .filter(|name| names.contains(name))
+            .collect();
+        let prequential = Prequential::new(&names, &compare, self.settings.prequential)?;
+        self.prequential = Some(prequential.with_old_plays(&again, &compare));
         self.ladder = Some(Ladder::new(recommenders)?);
         Ok(())
     }

@@ -321,7 +321,10 @@ impl Config {
             top: self.recommend.top,
             topics: self.recommend.topics.clone(),
             format: self.stream.format,
-            prequential: self.recommend.prequential,
+            prequential: PrequentialSettings {
+                seed: self.seed,
+                ..self.recommend.prequential
+            },
             answer_within: Some(self.recommend.answer_within).filter(|limit| !limit.is_zero()),
             measure_within: Some(self.recommend.measure_within).filter(|limit| !limit.is_zero()),
             unmeasured: Vec::new(),

@@ -1,15 +1,17 @@
 //! Device, encoder, and what is taught on a log or its first part: the far side of the wall, as the
 //! binary puts it together.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use segue_catalog::encoder::Encoder;
 use segue_e4srec::item_encoders::ItemEncoderSettings;
-use segue_e4srec::settings::{Bert4RecSettings, E4SRecSettings, Gru4RecSettings, SasRecSettings};
-use segue_e4srec::{AdapterHistory, ClosedE4SRec, Footprint, Foundation};
+use segue_e4srec::settings::{
+    BackboneSettings, Bert4RecSettings, E4SRecSettings, Gru4RecSettings, SasRecSettings,
+};
+use segue_e4srec::{AdapterHistory, ClosedE4SRec, Footprint, Foundation, ZeroShot};
 use segue_encode::text::TextEncoder;
 use segue_flow::clock::WallClock;
 use segue_nn::device::{self, DeviceChoice, DevicePreference, Precision};
@@ -22,9 +24,11 @@ use crate::report::data::Headline;
 
 mod lessons;
 pub mod place;
+mod ratings;
 mod taught;
 
 pub use lessons::{Lessons, counts};
+pub use ratings::Ratings;
 pub use taught::Taught;
 
 /// `[models]`.
@@ -44,6 +48,10 @@ pub struct ModelSettings {
     /// The language model: the name of a folder in `folder`, as `segue models pull NAME` makes it, or
     /// the path of a folder or file elsewhere.
     pub language_model: String,
+    /// A file with ratings of tracks, which the language model is told where
+    /// `e4srec.backbone.prompt` is `history`: a table with tabs, of artist, title, and columns named as
+    /// what is rated, from 0 to 5. Empty: none.
+    pub ratings: PathBuf,
     /// Tracks that are encoded at once.
     pub encoder_batch: usize,
     /// The folder where the adapters are kept that the language model publishes while it learns; empty:
@@ -58,6 +66,10 @@ pub struct ModelSettings {
     /// of the training log: a baseline, measured beside the others (`e4srec-closed`). Not for models of
     /// `segue train`.
     pub closed_head: bool,
+    /// Whether what the language model recommends of itself, untrained and uncut, is measured beside the
+    /// others (`e4srec-zero-shot`). It loads all of its layers once more, and reads through all of them.
+    /// Not for models of `segue train`.
+    pub zero_shot: bool,
     /// Which item encoder is trained: it gives the language model its vectors, and answers where
     /// that one cannot.
     pub item_encoder: ItemEncoderChoice,
@@ -79,10 +91,12 @@ impl Default for ModelSettings {
             precision: Precision::Auto,
             folder: PathBuf::new(),
             language_model: "smollm2-135m".to_owned(),
+            ratings: PathBuf::new(),
             encoder_batch: 128,
             adapters: "out/adapters".into(),
             adapters_kept: 32,
             closed_head: false,
+            zero_shot: false,
             item_encoder: ItemEncoderChoice::default(),
             trained: PathBuf::new(),
             sasrec: SasRecSettings::default(),
@@ -239,12 +253,20 @@ impl Models {
             tracing::info!("the language model {name} is going to take\n{footprint}");
             Foundation::load(&path, &e4srec.backbone, device)
         };
-        let foundation = load().with_context(|| {
+        let mut foundation = load().with_context(|| {
             format!(
                 "models.language_model = \"{name}\" cannot be loaded; `segue models check {name}` says \
                  what is wrong with it"
             )
         })?;
+        let ratings = &config.models.ratings;
+        if !ratings.as_os_str().is_empty() {
+            foundation = foundation.with_features(Arc::new(Ratings::read(ratings)?));
+        }
+        let zero_shot = match config.models.zero_shot {
+            true => Some(self.zero_shot(&path, &e4srec)?),
+            false => None,
+        };
         let adapters = &config.models.adapters;
         let history = (!adapters.as_os_str().is_empty())
             .then(|| AdapterHistory::new(adapters, config.models.adapters_kept));
@@ -256,12 +278,32 @@ impl Models {
             recall: config.recall.clone(),
             history,
             closed_head: config.models.closed_head,
+            zero_shot,
             clock,
             taught,
             stop,
         })
     }
 }
+
+impl Models {
+    /// The language model uncut, with words after the plays that ask for the next one.
+    fn zero_shot(&self, path: &Path, settings: &E4SRecSettings) -> Result<ZeroShot> {
+        let mut backbone = BackboneSettings {
+            depth: 0,
+            ..settings.backbone.clone()
+        };
+        if backbone.response.is_empty() {
+            backbone.response = ASKS.to_owned();
+        }
+        let foundation = Foundation::load(path, &backbone, self.choice.device)?;
+        let model = ZeroShot::new(foundation, settings.lookback, settings.batch_tokens);
+        model.context("models.zero_shot: give models.e4srec.backbone.instruction some words")
+    }
+}
+
+/// What asks for the next track where no response is set.
+const ASKS: &str = "\nNext track:";
 
 /// Recall around the session's centroid answers where nothing before it can; its ranks of a whole
 /// catalogue would cost more than all others' together.
@@ -282,7 +324,8 @@ pub fn comparisons(config: &Config) -> Vec<(String, String)> {
         "sequential-rules",
     ];
     let closed = config.models.closed_head.then_some(ClosedE4SRec::NAME);
-    let others = others.into_iter().chain(closed);
+    let zero_shot = config.models.zero_shot.then_some(ZeroShot::NAME);
+    let others = others.into_iter().chain(closed).chain(zero_shot);
     let pair = |other: &str| (ONLINE.to_owned(), other.to_owned());
     others.map(pair).collect()
 }

@@ -298,6 +298,10 @@ impl<N: SequenceNetwork> Recommender for SequenceEncoder<N> {
         Ok(())
     }
 
+    fn ranks_again(&self) -> bool {
+        true
+    }
+
     fn rank_of(
         &mut self,
         asks: &[Ask<'_>],

@@ -32,6 +32,7 @@ fn admitted(keys: &[TrackKey]) -> Vec<Admitted<'static>> {
         .map(|(&key, id)| Admitted {
             track: TrackId(id),
             key,
+            names: None,
             content: None,
         })
         .collect()

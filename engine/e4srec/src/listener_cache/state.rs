@@ -26,17 +26,20 @@ impl ListenerCache {
             named.push((format!("cache.{layer}.keys"), Tensor::f_cat(keys, 0)?));
             named.push((format!("cache.{layer}.values"), Tensor::f_cat(values, 0)?));
         }
-        let facts = entries.into_iter().map(|(&user, entry)| EntryFacts {
-            user,
-            begin: entry.begin,
-            held: entry.held,
-            plays: entry.plays.clone(),
-            used: entry.used,
+        let facts = entries.into_iter().map(|(&user, entry)| {
+            Ok(EntryFacts {
+                user,
+                begin: entry.begin,
+                held: entry.held,
+                tokens: self.slots.length(entry.slot)?,
+                plays: entry.plays.clone(),
+                used: entry.used,
+            })
         });
         Ok(CacheFacts {
             listeners: self.batch_rows,
             turn: self.turn,
-            entries: facts.collect(),
+            entries: facts.collect::<Result<_, ModelError>>()?,
         })
     }
 
@@ -51,9 +54,11 @@ impl ListenerCache {
         let before = backbone.instruction();
         let lengths = facts.entries.iter().map(|entry| {
             let held = i64::try_from(entry.held).unwrap_or(i64::MAX);
-            let fits = held <= shape.capacity && entry.plays.len() + 1 >= entry.held;
+            let least = before.saturating_add(held);
+            let fits = (least..=shape.capacity).contains(&entry.tokens)
+                && entry.plays.len() + 1 >= entry.held;
             match fits {
-                true => Ok(before + held),
+                true => Ok(entry.tokens),
                 false => Err(ModelError::State(format!(
                     "the cache of listener {} holds {held} tokens of {} plays",
                     entry.user.0,

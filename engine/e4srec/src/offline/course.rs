@@ -196,6 +196,7 @@ impl<'a> Course<'a> {
         let Material {
             log,
             tower,
+            lines,
             popularity,
             levels,
             ..
@@ -204,7 +205,7 @@ impl<'a> Course<'a> {
         let rows = popularity.rows();
         let lots: Vec<Lot<'_>> = windows
             .chunks(pass(self.settings))
-            .map(|some| Lot::of(some, Part::Training, (&self.plan, log), rows))
+            .map(|some| Lot::of(some, Part::Training, (&self.plan, log, lines), rows))
             .collect();
         let questions: Vec<&Questions> = lots.iter().map(|lot| &lot.questions).collect();
         let asks = lots.iter().map(Lot::asks).sum::<usize>() as f64;
@@ -301,6 +302,7 @@ impl<'a> Course<'a> {
         let Material {
             log,
             tower,
+            lines,
             popularity,
             levels,
             ..
@@ -311,7 +313,7 @@ impl<'a> Course<'a> {
         let vectors = level(&tower.vectors()?)?;
         let (mut sum, mut count) = (0.0, 0.0);
         for windows in self.plan.held_out.chunks(pass(self.settings)) {
-            let lot = Lot::of(windows, Part::HeldOut, (&self.plan, log), limits.0);
+            let lot = Lot::of(windows, Part::HeldOut, (&self.plan, log, lines), limits.0);
             let inputs = lot.inputs(self.backbone, tower, &vectors, Mode::Infer)?;
             let device = self.backbone.device();
             let asked = [&lot.questions];

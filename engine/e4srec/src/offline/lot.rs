@@ -10,6 +10,7 @@ use crate::backbone::{Backbone, NOTHING_YET, SPECIAL, UNKNOWN};
 use crate::error::ModelError;
 use crate::head::{QueryInputs, levelled};
 use crate::item_tower::ItemTower;
+use crate::lines::Lines;
 use crate::memory::Recalled;
 use crate::model::newest_vectors;
 use crate::objective::Questions;
@@ -22,12 +23,14 @@ use crate::windows::tokens;
 pub(super) struct Lot<'a> {
     pub questions: Questions,
     batch: TokenBatch,
-    /// Tokens of each row, and those behind which it is asked.
+    /// Tokens of each row, padding among them, and those behind which it is asked.
     reads: Vec<(i64, Vec<i64>)>,
     /// What each question's listener had played.
     before: Vec<&'a [ContextPlay]>,
     /// Tokens of plays of each row, padding among them.
     length: usize,
+    /// Questions of the row that asks the most.
+    branches: usize,
 }
 
 impl<'a> Lot<'a> {
@@ -35,37 +38,51 @@ impl<'a> Lot<'a> {
     pub fn of(
         windows: &[Window],
         part: Part,
-        (plan, log): (&Plan, &'a TrainingLog),
+        (plan, log, lines): (&Plan, &'a TrainingLog, &Lines),
         rows: usize,
     ) -> Self {
-        let length = windows.iter().map(Window::length).max().unwrap_or(0);
         let mut lot = Self {
             questions: Questions::default(),
             batch: TokenBatch::default(),
             reads: Vec::with_capacity(windows.len()),
             before: Vec::new(),
-            length,
+            length: 0,
+            branches: 0,
         };
+        let mut fed = Vec::with_capacity(windows.len());
         let mut personal = Personal::default();
-        for (number, &window) in (1..).zip(windows) {
+        for &window in windows {
             let plays = log.of(window.listener);
             let range = window.begin..window.end;
-            lot.batch.push(NOTHING_YET, None);
+            let mut batch = TokenBatch::default();
+            batch.push(NOTHING_YET, None);
+            // Behind the beginning, and behind each play.
+            let mut ends = vec![0];
             // The last play is a target only.
-            for token in tokens(plays, range.clone()).take(range.len().saturating_sub(1)) {
+            let read = tokens(plays, range.clone()).take(range.len().saturating_sub(1));
+            for (number, token) in (1..).zip(read) {
                 let item = i64::from(token.track.0) + SPECIAL;
-                lot.batch.push(item, Some(&token));
+                lines.feed(&mut batch, number, item, &token);
+                ends.push(batch.items.len() as i64 - 1);
             }
-            lot.batch.pad(number * length, UNKNOWN);
+            fed.push(batch);
             let mut reads = Vec::with_capacity(range.len());
             for at in plan.targets(log, window, part) {
-                let Some(play) = plays.get(at) else { continue };
-                reads.push((at - window.begin) as i64);
+                let end = at.checked_sub(window.begin).and_then(|at| ends.get(at));
+                let (Some(play), Some(&end)) = (plays.get(at), end) else {
+                    continue;
+                };
+                reads.push(end);
                 personal.read(context_before(plays, at), Recalled::default(), at as u64);
                 lot.questions.push(play.track, &personal, rows);
                 lot.before.push(plays.get(..at).unwrap_or(&[]));
             }
-            lot.reads.push((length as i64, reads));
+            lot.branches = lot.branches.max(reads.len());
+            lot.reads.push((0, reads));
+        }
+        (lot.batch, lot.length) = TokenBatch::joined(fed, UNKNOWN);
+        for (length, _) in &mut lot.reads {
+            *length = lot.length as i64;
         }
         lot
     }
@@ -78,7 +95,8 @@ impl<'a> Lot<'a> {
     /// Tokens that go through the language model.
     pub fn tokens(&self, backbone: &Backbone) -> u64 {
         let response = backbone.response() as u64;
-        let row = backbone.instruction() as u64 + self.length as u64 * (1 + response);
+        let branches = self.branches as u64 * response;
+        let row = backbone.instruction() as u64 + self.length as u64 + branches;
         self.reads.len() as u64 * row
     }
 

@@ -13,6 +13,7 @@ use super::check_content;
 use crate::backbone::Foundation;
 use crate::error::ModelError;
 use crate::item_tower::{ItemTower, NewRow};
+use crate::lines::Lines;
 use crate::model::Trained;
 use crate::popularity::Popularity;
 use crate::settings::E4SRecSettings;
@@ -22,6 +23,7 @@ pub(super) struct Material {
     pub log: TrainingLog,
     keys: Vec<TrackKey>,
     pub tower: ItemTower,
+    pub lines: Lines,
     pub popularity: Popularity,
     pub levels: Vec<f32>,
     /// XXH3 of the vectors that tracks begin with.
@@ -68,10 +70,12 @@ impl Material {
         let mut popularity = Popularity::new(settings.online.half_life, settings.online.recent);
         let counts = own.play_counts();
         let mut new = Vec::with_capacity(tracks.len());
+        let mut lines = foundation.lines(settings)?;
         let mut vectors = Xxh3::new();
         for (at, track) in tracks.iter().enumerate() {
             check_content(track, settings.tower.content)?;
             popularity.admit(track.key, 0, 0.0);
+            lines.admit(track.key, track.names)?;
             let residual = encoded.get(&track.key).cloned();
             for vector in [track.content, residual.as_deref()] {
                 hash_vector(&mut vectors, vector);
@@ -98,6 +102,7 @@ impl Material {
             log: own,
             keys: tracks.iter().map(|track| track.key).collect(),
             levels: popularity.levels(),
+            lines,
             tower,
             popularity,
             vectors: vectors.digest128(),

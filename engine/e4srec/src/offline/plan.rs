@@ -17,13 +17,6 @@ pub(super) struct Window {
     pub end: usize,
 }
 
-impl Window {
-    /// Plays in it.
-    pub fn length(&self) -> usize {
-        self.end - self.begin
-    }
-}
-
 /// What a window is read for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Part {

@@ -49,6 +49,8 @@ pub struct E4SRecSettings {
 pub enum Completion {
     /// Not at all.
     None,
+    /// In words, `[completion: 0.87]`, at the end of the play's line: for [`Prompt::History`].
+    Prompt,
     /// As a number: the ratio times a learnt vector is added to the play's token, and another vector
     /// where the ratio is not known.
     Embedded,
@@ -66,11 +68,28 @@ pub struct BackboneSettings {
     /// How the weights of the layers' projections are kept: `as_computed`, or `packed4`, which takes a
     /// third of `bf16` and unpacks them for each product.
     pub weights: WeightFormat,
+    /// What the language model reads of a play.
+    pub prompt: Prompt,
+    /// With [`Prompt::History`]: tokens of a track's own part of a line, at most. What is longer is cut,
+    /// features first. It counts in the memory for listeners' keys and values: a listener's takes up to
+    /// `17 + line_tokens` times that of the original prompt.
+    pub line_tokens: usize,
     /// The text before the plays; computed once per adapter.
     pub instruction: String,
     /// The text after the plays, `### Response:` in E4SRec. Each question pays for its tokens, in
     /// training each play does; empty reads the answer off the play itself.
     pub response: String,
+}
+
+/// What the language model reads of a play.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Prompt {
+    /// Its item's vector, as in E4SRec.
+    Original,
+    /// Behind that a line of words as in arXiv 2606.00125: title, artist, the track's features that are
+    /// rated above 0.4 where ratings are known, and how much was heard, if `completion` says so.
+    History,
 }
 
 /// What learns inside the language model.
@@ -217,6 +236,8 @@ impl Default for BackboneSettings {
             depth: 4,
             precision: Precision::Auto,
             weights: WeightFormat::AsComputed,
+            prompt: Prompt::Original,
+            line_tokens: 24,
             instruction: "### Instruction:\nGiven the listening history, predict the next track.\n\n### Input:\n".into(),
             response: String::new(),
         }
@@ -329,6 +350,21 @@ impl E4SRecSettings {
         count("e4srec.cached_listeners", self.cached_listeners, 1)?;
         count("e4srec.batch_tokens", self.batch_tokens, 1)?;
         count("e4srec.backbone.depth", self.backbone.depth, 0)?;
+        if !(1..=256).contains(&self.backbone.line_tokens) {
+            return Err(ModelError::setting(
+                "e4srec.backbone.line_tokens",
+                self.backbone.line_tokens,
+                "from 1 to 256",
+            ));
+        }
+        if self.completion == Completion::Prompt && self.backbone.prompt == Prompt::Original {
+            return Err(ModelError::setting(
+                "e4srec.completion",
+                "prompt",
+                "to none or embedded, or e4srec.backbone.prompt to history: the original prompt has no \
+                 words of a play",
+            ));
+        }
         if self.tower.dimensions < 2
             || self.tower.dimensions % 2 != 0
             || self.tower.dimensions > 1 << 14

@@ -35,7 +35,7 @@ pub struct Encodec {
 #[derive(Debug)]
 enum Layer {
     Convolution(PaddedConvolution),
-    Residual(Residual),
+    Residual(Box<Residual>),
     /// The exponential linear unit.
     Elu,
     Lstm(Lstm),
@@ -175,11 +175,8 @@ impl Builder<'_> {
         for &ratio in config.upsampling_ratios.iter().rev() {
             for number in 0..config.num_residual_layers {
                 let dilation = config.dilation_growth_rate.pow(number);
-                layers.push(Layer::Residual(self.residual(
-                    &name(&layers),
-                    width,
-                    dilation,
-                )?));
+                let block = self.residual(&name(&layers), width, dilation)?;
+                layers.push(Layer::Residual(Box::new(block)));
             }
             layers.push(Layer::Elu);
             let down = Shape::whole(width, 2 * width, 2 * ratio);

@@ -39,7 +39,7 @@ fn the_path_and_its_reason_are_told() {
     assert_eq!((note.scanned, note.selectivity()), (0, 1.0));
     assert!(note.origins.iter().all(|&origin| origin == Origin::Graph));
 
-    let rare = |track: TrackId| track.0 % 500 == 0;
+    let rare = |track: TrackId| track.0.is_multiple_of(500);
     let note = full.explain(query, 10, &rare, &mut hits).unwrap();
     assert_eq!(note.path, Path::Exact(Reason::Selective));
     assert_eq!((hits.len(), note.scanned), (5, 5));

@@ -8,6 +8,7 @@ fn admit(recommender: &mut dyn Recommender, tracks: u32) {
         .map(|id| Admitted {
             track: TrackId(id),
             key: TrackKey(u128::from(id) + 1),
+            names: None,
             content: None,
         })
         .collect();

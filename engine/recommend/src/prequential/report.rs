@@ -16,6 +16,8 @@ pub struct PrequentialReport {
     pub recommenders: Vec<RecommenderReport>,
     /// The paired differences that were asked for.
     pub differences: Vec<DifferenceReport>,
+    /// How well old plays are still ranked; absent where none were drawn.
+    pub old_plays: Option<OldPlaysReport>,
 }
 
 /// One recommender.
@@ -106,4 +108,54 @@ pub struct WindowPart {
     /// Means per event.
     #[serde(flatten)]
     pub metrics: Metrics,
+}
+
+/// How well old plays are still ranked.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct OldPlaysReport {
+    /// Plays of the sample.
+    pub plays: u64,
+    /// Plays that it was drawn from: the first ones that were measured, of tracks that somebody had
+    /// played before.
+    pub among: u64,
+    /// Over time; the first one is of the moment from which on none of them is learnt from again.
+    pub readings: Vec<OldPlaysReading>,
+}
+
+/// The sample, ranked again.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct OldPlaysReading {
+    /// Plays that had been measured when its last play was ranked.
+    pub after: u64,
+    /// Every recommender that can rank old plays again.
+    pub recommenders: Vec<OldPlaysRecommender>,
+    /// The paired differences that were asked for, as far as both can.
+    pub differences: Vec<OldPlaysChange>,
+}
+
+/// One recommender on old plays; means per play.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct OldPlaysRecommender {
+    /// Its name.
+    pub name: String,
+    /// When each play was new, before anything was learnt from it.
+    pub new: Metrics,
+    /// Of the reading.
+    pub now: Metrics,
+    /// By how much it is better now than it was; below 0, worse.
+    pub change: Metrics,
+}
+
+/// By how much one recommender is ahead of another on old plays.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct OldPlaysChange {
+    /// The first.
+    pub name: String,
+    /// The second, which is taken away.
+    pub minus: String,
+    /// How far the first is ahead now.
+    pub now: Metrics,
+    /// By how much more than the second's the first's rankings have changed: where the second does not
+    /// learn, an interval below 0 says that learning has cost what was known.
+    pub change: Metrics,
 }

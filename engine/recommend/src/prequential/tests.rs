@@ -13,7 +13,11 @@ fn facts(user: u32, at: i64, plays: u64, first_play: bool, cold_track: bool) -> 
 }
 
 fn settings(window: u64, fading: f64) -> PrequentialSettings {
-    PrequentialSettings { window, fading }
+    PrequentialSettings {
+        window,
+        fading,
+        ..PrequentialSettings::default()
+    }
 }
 
 fn mean(estimate: crate::interval::Estimate) -> f64 {

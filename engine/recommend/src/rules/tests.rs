@@ -8,6 +8,7 @@ fn rules(successors: usize, decay: f32, tracks: u32) -> SequentialRules {
         .map(|id| Admitted {
             track: TrackId(id),
             key: TrackKey(u128::from(id) + 1),
+            names: None,
             content: None,
         })
         .collect();

@@ -29,7 +29,7 @@ use crate::listeners::{Chunk, Listeners};
 use crate::prequential::Prequential;
 
 /// The version of [`State`].
-pub(super) const VERSION: u16 = 2;
+pub(super) const VERSION: u16 = 3;
 /// The part that holds what the stage knows, apart from the recommenders.
 pub const PART: &str = "stage";
 
@@ -384,6 +384,7 @@ impl RecommendStage {
                 recommender.restore(part(&name)?, &told)?;
             }
         }
+        self.hold_out_again();
         if let Some(checkpoints) = &mut self.checkpoints {
             checkpoints.committed = restored.positions.clone();
             if restored.origin == Origin::Another || !restored.moved.is_empty() {

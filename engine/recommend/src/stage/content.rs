@@ -9,7 +9,7 @@ use segue_listen::{TrackId, TrackKey};
 use serde::{Deserialize, Serialize};
 
 use super::records::PredictedTrack;
-use crate::recommender::{Admitted, Ranking};
+use crate::recommender::{Admitted, Ranking, TrackNames};
 
 /// All tracks seen so far.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -171,6 +171,10 @@ impl Content {
         tracks.iter().map(|content| Admitted {
             track: content.track,
             key: content.key,
+            names: Some(TrackNames {
+                artist: &content.artist,
+                title: &content.title,
+            }),
             content: self.vector(content.track),
         })
     }
@@ -183,6 +187,7 @@ impl Content {
             Some(Admitted {
                 track: *track,
                 key,
+                names: None,
                 content: self.vector(*track),
             })
         });

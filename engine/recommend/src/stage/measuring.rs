@@ -57,11 +57,15 @@ impl Measuring {
         }
     }
 
+    /// Something else that measures took so long.
+    pub(super) fn pays(&mut self, time: Duration) {
+        self.credit -= time.as_secs_f64();
+    }
+
     /// So many plays took so long.
     pub(super) fn took(&mut self, plays: usize, time: Duration) {
-        let time = time.as_secs_f64();
-        self.credit -= time;
-        let cost = time / plays.max(1) as f64;
+        self.pays(time);
+        let cost = time.as_secs_f64() / plays.max(1) as f64;
         self.cost = Some(match self.cost {
             None => cost,
             Some(mean) => mean + NEWEST_WEIGHT * (cost - mean),

@@ -8,8 +8,9 @@ use segue_flow::names::{self, Name};
 use segue_flow::queue::{Received, WhenFull};
 
 use super::measuring::spread;
-use super::{EngineError, Prediction, RecommendStage, is_measured};
+use super::{EngineError, Prediction, RecommendStage, is_measured, look_back};
 use crate::ladder::Budget;
+use crate::recommender::Example;
 
 /// How long the encoder is waited for before new tracks are offered to it again.
 const ENCODER_PATIENCE: Duration = Duration::from_millis(10);
@@ -107,7 +108,7 @@ impl RecommendStage {
             }
         }
         self.chunk.clear();
-        Ok(())
+        self.look_back()
     }
 
     /// Measures the plays of the round, or as many as there is time for.
@@ -159,7 +160,12 @@ impl RecommendStage {
         }
         let columns: Vec<&[Option<u32>]> = columns.iter().map(Vec::as_slice).collect();
         prequential.record(&facts, &columns)?;
-        Ok(())
+        let examples = asks
+            .iter()
+            .zip(&actual)
+            .map(|(&ask, &actual)| Example { ask, actual });
+        let plays: Vec<_> = examples.zip(facts.iter().copied()).collect();
+        look_back::draw(ladder, prequential, &plays)
     }
 
     pub(super) fn admit(&mut self) -> Result<(), EngineError> {

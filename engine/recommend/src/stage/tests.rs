@@ -27,6 +27,7 @@ use crate::training::TrainingLog;
 
 mod encoder;
 mod known;
+mod old_plays;
 mod slow;
 
 /// Topic, key, value.

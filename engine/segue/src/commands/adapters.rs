@@ -42,6 +42,8 @@ enum What {
     /// begins) and publishes it as a new version. Answers go on meanwhile.
     Rollback {
         /// Which.
+        // By another id than its name: `version` is that of the program's own flag.
+        #[arg(id = "adapter", value_name = "VERSION")]
         version: u64,
     },
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use segue_e4srec::item_encoders::{ItemEncoder, ItemEncoderSettings};
 use segue_e4srec::settings::E4SRecSettings;
 use segue_e4srec::{
-    AdapterHistory, ClosedE4SRec, ClosedSettings, E4SRec, Foundation, Keeper, ModelError,
+    AdapterHistory, ClosedE4SRec, ClosedSettings, E4SRec, Foundation, Keeper, ModelError, ZeroShot,
 };
 use segue_flow::Remedy;
 use segue_flow::clock::WallClock;
@@ -35,6 +35,7 @@ pub struct Lessons {
     pub(super) recall: segue_recall::Settings,
     pub(super) history: Option<AdapterHistory>,
     pub(super) closed_head: bool,
+    pub(super) zero_shot: Option<ZeroShot>,
     pub(super) clock: Arc<dyn WallClock>,
     pub(super) taught: Arc<Mutex<Taught>>,
     pub(super) stop: Arc<AtomicBool>,
@@ -99,10 +100,11 @@ impl Lessons {
 
 impl Curriculum for Lessons {
     fn teach(
-        self: Box<Self>,
+        mut self: Box<Self>,
         log: &TrainingLog,
         content: &Content,
     ) -> Result<Vec<Box<dyn Recommender>>, RecommendError> {
+        let zero_shot = self.zero_shot.take();
         let tracks = content.all();
         let item_encoder = self.item_encoder(log, &tracks)?;
         let e4srec = self.language_model(log, &tracks, &*item_encoder, None)?;
@@ -111,13 +113,14 @@ impl Curriculum for Lessons {
             false => None,
         };
         let ladder = self.ladder(&e4srec, item_encoder, counts(log), content.dimensions());
-        Ok(beside_frozen(ladder?, closed))
+        Ok(beside_frozen(ladder?, closed, zero_shot))
     }
 
     fn untaught(
-        self: Box<Self>,
+        mut self: Box<Self>,
         content: &Content,
     ) -> Result<Vec<Box<dyn Recommender>>, RecommendError> {
+        let zero_shot = self.zero_shot.take();
         let (e4srec, item_encoder) = (
             self.untaught_language_model()?,
             self.untaught_item_encoder()?,
@@ -132,7 +135,7 @@ impl Curriculum for Lessons {
             false => None,
         };
         let ladder = self.ladder(&e4srec, item_encoder, counts, content.dimensions());
-        Ok(beside_frozen(ladder?, closed))
+        Ok(beside_frozen(ladder?, closed, zero_shot))
     }
 }
 
@@ -297,16 +300,19 @@ impl Lessons {
     }
 }
 
-/// The closed head's place in a ladder: behind those whose answers it would be instead of.
+/// The place in a ladder of what is only compared with: behind those whose answers it would be instead of.
 fn beside_frozen(
     mut ladder: Vec<Box<dyn Recommender>>,
     closed: Option<ClosedE4SRec>,
+    zero_shot: Option<ZeroShot>,
 ) -> Vec<Box<dyn Recommender>> {
-    if let Some(closed) = closed {
+    let closed = closed.map(|model| Box::new(model) as Box<dyn Recommender>);
+    let zero_shot = zero_shot.map(|model| Box::new(model) as Box<dyn Recommender>);
+    for baseline in closed.into_iter().chain(zero_shot) {
         let place = ladder
             .iter()
             .position(|one| one.tier() != Tier::LanguageModel);
-        ladder.insert(place.unwrap_or(ladder.len()), Box::new(closed));
+        ladder.insert(place.unwrap_or(ladder.len()), baseline);
     }
     ladder
 }

@@ -5,7 +5,7 @@ use segue_recommend::prequential::{DifferenceReport, Parts, PrequentialReport, S
 use segue_recommend::tally::Metrics;
 
 use super::data::Report;
-use super::figures::{Scale, count};
+use super::figures::{ABSENT, Scale, count};
 use super::tables::Table;
 
 /// A metric that is shown.
@@ -161,6 +161,60 @@ pub(super) fn differences(report: &PrequentialReport) -> Table {
                     .chain(figures)
                     .chain([per_user]),
             );
+        }
+    }
+    table
+}
+
+/// Old plays, ranked again: recall@20 of each recommender when they were new and now, and by how much more
+/// the first of a pair has changed than the second.
+pub(super) fn old_plays(report: &PrequentialReport) -> Table {
+    let old = report.old_plays.as_ref();
+    let caption = old.map_or_else(String::new, |old| {
+        format!(
+            ": recall@20 on {} plays drawn from the first {}, not learnt from since; {}",
+            count(old.plays),
+            count(old.among),
+            "the catalogue has grown for all, so what learning costs is a difference of changes below 0"
+        )
+    });
+    let mut table = Table::new(
+        format!("Old plays, ranked again{caption}"),
+        &[
+            "recommender",
+            "plays measured by then",
+            "when new",
+            "now",
+            "change",
+        ],
+        "no old play was ranked again",
+    );
+    let estimate = |metrics: &Metrics| RECALL_20.scale.estimate(&(RECALL_20.of)(metrics));
+    let difference = |metrics: &Metrics| RECALL_20.scale.difference(&(RECALL_20.of)(metrics));
+    let readings = old.map_or(&[][..], |old| &old.readings);
+    // The first reading and the last: what lies between is in report.json.
+    let ends = match readings {
+        [first, .., last] => vec![first, last],
+        few => few.iter().collect(),
+    };
+    for reading in ends {
+        for one in &reading.recommenders {
+            table.row([
+                one.name.clone(),
+                count(reading.after),
+                estimate(&one.new),
+                estimate(&one.now),
+                difference(&one.change),
+            ]);
+        }
+        for pair in &reading.differences {
+            table.row([
+                format!("{} − {}", pair.name, pair.minus),
+                count(reading.after),
+                ABSENT.to_owned(),
+                difference(&pair.now),
+                difference(&pair.change),
+            ]);
         }
     }
     table

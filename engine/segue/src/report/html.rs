@@ -217,6 +217,7 @@ impl Page {
         let mut shown = accuracy::recommenders(prequential);
         shown.push(accuracy::differences(prequential));
         shown.push(accuracy::temperatures(prequential));
+        shown.push(accuracy::old_plays(prequential));
         self.tables(&shown);
     }
 

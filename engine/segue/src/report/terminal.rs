@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::accuracy::{differences, headline, recommenders};
+use super::accuracy::{differences, headline, old_plays, recommenders};
 use super::data::Report;
 use super::tables::{self, Table, is_figure};
 
@@ -37,6 +37,7 @@ pub fn render(report: &Report) -> String {
     if let Some(prequential) = &report.prequential {
         shown.extend(recommenders(prequential));
         shown.push(differences(prequential));
+        shown.push(old_plays(prequential));
     }
     for table in &shown {
         lines.push(String::new());

@@ -19,6 +19,11 @@ fn a_report_with_every_part_and_every_figure_labelled() {
         .env("SEGUE__MODELS__ITEM_ENCODER", "gru4rec")
         .env("SEGUE__MODELS__GRU4REC__EPOCHS", "1")
         .env("SEGUE__MODELS__E4SREC__BACKBONE__DEPTH", "1")
+        .env("SEGUE__MODELS__CLOSED_HEAD", "true")
+        .env("SEGUE__RECOMMEND__PREQUENTIAL__OLD_AMONG", "500")
+        .env("SEGUE__RECOMMEND__PREQUENTIAL__OLD_EVERY", "200")
+        .env("SEGUE__RECOMMEND__PREQUENTIAL__OLD_PLAYS", "64")
+        .env("SEGUE__RECOMMEND__EPOCH", "100")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned()
@@ -45,6 +50,7 @@ fn a_report_with_every_part_and_every_figure_labelled() {
     for name in [
         "e4srec-online",
         "e4srec-frozen",
+        "e4srec-closed",
         "gru4rec",
         "sequential-rules",
         "personal-most-pop",
@@ -57,10 +63,64 @@ fn a_report_with_every_part_and_every_figure_labelled() {
     // Only the item encoder that was chosen was trained, and it is compared with.
     assert!(!names.contains(&"sasrec"), "{names:?}");
     let differences = report["prequential"]["differences"].as_array().unwrap();
-    assert!(differences.iter().any(|pair| pair["minus"] == "gru4rec"));
+    for minus in ["gru4rec", "e4srec-closed"] {
+        assert!(differences.iter().any(|pair| pair["minus"] == minus));
+    }
+    assert_closed_head_knows_its_log_only(&report);
+    assert_old_plays_were_ranked_again(&report["prequential"]["old_plays"]);
     let page = std::fs::read_to_string(run.join("report.html")).unwrap();
     assert!(page.contains("<svg") && page.to_lowercase().contains("simulated"));
     assert_log_holds_predictions(&run.join("log"));
+}
+
+/// The head that E4SRec was published with has no row for what came after its training; the one that learns
+/// can rank all that somebody has played before.
+fn assert_closed_head_knows_its_log_only(report: &serde_json::Value) {
+    let of = |name: &str| {
+        let all = report["prequential"]["recommenders"].as_array().unwrap();
+        all.iter().find(|one| one["name"] == name).unwrap()
+    };
+    let unranked = |name: &str| of(name)["unranked"].as_u64().unwrap();
+    let cold = of("e4srec-closed")["cold_tracks"]["events"]
+        .as_u64()
+        .unwrap();
+    assert!(cold > 0);
+    assert_eq!(unranked("e4srec-online"), cold);
+    assert!(unranked("e4srec-closed") > cold);
+    let mrr = &of("e4srec-closed")["overall"]["per_event"]["mrr"]["mean"];
+    assert!(mrr.as_f64().unwrap() > 0.0);
+    let curves = report["curves"].as_array().unwrap();
+    let closed = |curve: &&serde_json::Value| {
+        curve["model"] == "e4srec-closed" && curve["name"] == "training loss"
+    };
+    assert!(
+        !curves.iter().find(closed).unwrap()["points"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+}
+
+/// By those that learn and by those that do not; by nobody who has come to know the answers by counting.
+fn assert_old_plays_were_ranked_again(old: &serde_json::Value) {
+    assert_eq!(old["plays"], 64);
+    let readings = old["readings"].as_array().unwrap();
+    assert!(readings.len() >= 2, "{}", readings.len());
+    for reading in readings {
+        let all = reading["recommenders"].as_array().unwrap();
+        let names: Vec<&str> = all
+            .iter()
+            .map(|one| one["name"].as_str().unwrap())
+            .collect();
+        for name in ["e4srec-online", "e4srec-state", "e4srec-frozen", "gru4rec"] {
+            assert!(names.contains(&name), "{names:?}");
+        }
+        assert!(!names.contains(&"personal-most-pop"), "{names:?}");
+        let pairs = reading["differences"].as_array().unwrap();
+        let learning = |pair: &&serde_json::Value| pair["minus"] == "e4srec-state";
+        let learning = pairs.iter().find(learning).unwrap();
+        assert!(learning["change"]["ndcg_20"]["mean"].as_f64().is_some());
+    }
 }
 
 /// What the demo wrote can be read back by anyone.

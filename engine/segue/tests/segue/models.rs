@@ -22,7 +22,7 @@ use crate::rig::{self, Record};
 use crate::same_answer::{deliver, read_all};
 
 /// Small models on a small log: what is restored is tested here, and not how well it ranks.
-fn with_models(config: &mut Config, train_plays: u64) {
+pub fn with_models(config: &mut Config, train_plays: u64) {
     config.recommend.train_plays = train_plays;
     config.recommend.epoch = 100;
     config.models.sasrec.epochs = 1;

@@ -59,6 +59,7 @@ pub fn config(folder: &std::path::Path) -> Config {
     config.log.dir = folder.join("log");
     config.log.sync = false;
     config.checkpoint.url = folder.join("checkpoints").display().to_string();
+    config.models.adapters = folder.join("adapters");
     // What is compared has to be repeatable.
     config.recommend.exact = true;
     config

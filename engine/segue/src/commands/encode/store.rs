@@ -91,27 +91,28 @@ impl Store {
         let mut found = [0u8; 16];
         let ours = reader.read_exact(&mut found).is_ok() && found == header;
         let mut record = vec![0u8; 16 + 4 * dimensions];
-        while ours {
-            match reader.read_exact(&mut record) {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
-                Err(error) => return Err(error).with_context(failed),
+        if ours {
+            loop {
+                match reader.read_exact(&mut record) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
+                    Err(error) => return Err(error).with_context(failed),
+                }
+                let Some((print, values)) = record.split_first_chunk::<16>() else {
+                    break;
+                };
+                let values = values.chunks_exact(4);
+                let values =
+                    values.filter_map(|four| Some(f32::from_le_bytes(four.try_into().ok()?)));
+                vectors.insert(u128::from_le_bytes(*print), values.collect());
+                whole += record.len() as u64;
             }
-            let Some((print, values)) = record.split_first_chunk::<16>() else {
-                break;
-            };
-            let values = values.chunks_exact(4);
-            let values = values.filter_map(|four| Some(f32::from_le_bytes(four.try_into().ok()?)));
-            vectors.insert(u128::from_le_bytes(*print), values.collect());
-            whole += record.len() as u64;
-        }
-        if !ours {
+            cache.set_len(whole).with_context(failed)?;
+            std::io::Seek::seek(&mut cache, std::io::SeekFrom::End(0)).with_context(failed)?;
+        } else {
             cache.set_len(0).with_context(failed)?;
             std::io::Seek::rewind(&mut cache).with_context(failed)?;
             cache.write_all(&header).with_context(failed)?;
-        } else {
-            cache.set_len(whole).with_context(failed)?;
-            std::io::Seek::seek(&mut cache, std::io::SeekFrom::End(0)).with_context(failed)?;
         }
         Ok(Self {
             out: out.to_path_buf(),
