@@ -1,18 +1,16 @@
 //! E4SRec as it was published, by transformers: a program in Python that reads the same prompts.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use segue_nn::tch::Device;
 use segue_nn::weights::Weights;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::world::{Ground, LIMIT, World};
-use crate::binary::peers_python;
+use crate::binary::ask_python;
 
 /// The plays that it reads, at most (finetune.py of HestiaSky/E4SRec).
 const NEWEST: usize = 50;
@@ -42,7 +40,6 @@ pub fn measure(
     stops: &[usize],
     batch: usize,
 ) -> anyhow::Result<Found> {
-    let python = peers_python("torch, transformers, peft and gguf")?;
     let mut batches = Vec::new();
     for &plays in stops {
         for listeners in listeners.chunks(batch) {
@@ -68,24 +65,8 @@ pub fn measure(
         "threads": std::thread::available_parallelism().map_or(1, usize::from),
         "batches": batches,
     });
-    let mut child = Command::new(&python)
-        .args(["-B", "-c", PROGRAM])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| python.display().to_string())?;
-    let mut input = child.stdin.take().context("its standard input")?;
-    input.write_all(asked.to_string().as_bytes())?;
-    drop(input);
-    let output = child.wait_with_output()?;
-    ensure!(
-        output.status.success(),
-        "E4SRec as published: {}",
-        output.status
-    );
-    let text = String::from_utf8_lossy(&output.stdout);
-    let last = text.lines().last().unwrap_or_default();
-    serde_json::from_str(last).with_context(|| format!("E4SRec as published said `{last}`"))
+    let needs = "torch, transformers, peft and gguf";
+    ask_python(("E4SRec as published", needs), PROGRAM, &asked)
 }
 
 /// The name of the checkpoint's file.

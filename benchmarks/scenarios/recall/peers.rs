@@ -1,15 +1,11 @@
 //! The peers, by a program in Python: hnswlib, faiss and usearch over the same vectors.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
-use anyhow::{Context, ensure};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::curve::{BREADTHS, Point};
 use super::world::{K, World, write};
-use crate::binary::peers_python;
+use crate::binary::ask_python;
 
 const PROGRAM: &str = include_str!("peers.py");
 
@@ -66,25 +62,12 @@ impl Files {
         ef_construction: usize,
         repeats: usize,
     ) -> anyhow::Result<Vec<Peer>> {
-        let python = peers_python("hnswlib, faiss-cpu, usearch and psutil")?;
         let mut task = self.task.clone();
         task["peers"] = json!(peers);
         task["m"] = json!(m);
         task["ef_construction"] = json!(ef_construction);
         task["repeats"] = json!(repeats);
-        let mut child = Command::new(&python)
-            .args(["-B", "-c", PROGRAM])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| python.display().to_string())?;
-        let mut input = child.stdin.take().context("its standard input")?;
-        input.write_all(task.to_string().as_bytes())?;
-        drop(input);
-        let output = child.wait_with_output()?;
-        ensure!(output.status.success(), "the peers: {}", output.status);
-        let text = String::from_utf8_lossy(&output.stdout);
-        let last = text.lines().last().unwrap_or_default();
-        serde_json::from_str(last).with_context(|| format!("the peers said `{last}`"))
+        let needs = "hnswlib, faiss-cpu, usearch and psutil";
+        ask_python(("the peers", needs), PROGRAM, &task)
     }
 }

@@ -13,6 +13,7 @@
 
 pub mod audio;
 pub mod bert;
+mod encoder_layer;
 mod error;
 pub mod mpnet;
 pub mod text;

@@ -5,15 +5,26 @@
 //! (`encoder.layer.3.attention.attn.q`).
 
 use segue_nn::NnError;
-use segue_nn::attention::attend;
-use segue_nn::linear::{Bias, Linear};
-use segue_nn::lora::Mode;
 use segue_nn::norm::LayerNorm;
 use segue_nn::tch::{Device, Kind, Tensor};
 use segue_nn::weights::Weights;
 use serde::Deserialize;
 
 use crate::EncodeError;
+use crate::encoder_layer::{EncoderLayer, Names, Sizes};
+
+/// As `MPNetModel` names its layers.
+const NAMES: Names = Names {
+    attention: [
+        "attention.attn.q",
+        "attention.attn.k",
+        "attention.attn.v",
+        "attention.attn.o",
+    ],
+    attention_norm: "attention.LayerNorm",
+    feed_forward: ["intermediate.dense", "output.dense"],
+    feed_forward_norm: "output.LayerNorm",
+};
 
 /// The id of the padding token. Positions are counted from the number after it.
 const PADDING: i64 = 1;
@@ -44,6 +55,16 @@ pub struct MpnetConfig {
 }
 
 impl MpnetConfig {
+    fn sizes(&self) -> Sizes {
+        Sizes {
+            hidden: self.hidden_size,
+            wide: self.intermediate_size,
+            heads: self.num_attention_heads,
+            eps: self.layer_norm_eps,
+            before: false,
+        }
+    }
+
     /// Refuses what no MPNet can be built from, and what this one does not do.
     pub fn validate(&self) -> Result<(), EncodeError> {
         let wrong = |what: String| Err(EncodeError::Model(NnError::Config(what)));
@@ -97,7 +118,7 @@ pub struct Mpnet {
     layer_norm: LayerNorm,
     /// `[buckets, heads]`.
     relative_attention_bias: Tensor,
-    layers: Vec<Layer>,
+    layers: Vec<EncoderLayer>,
 }
 
 impl Mpnet {
@@ -141,8 +162,9 @@ impl Mpnet {
             )?,
             layers: (0..config.num_hidden_layers)
                 .map(|number| {
+                    let sizes = config.sizes();
                     let name = format!("{prefix}encoder.layer.{number}");
-                    Layer::load(weights, &name, config, place)
+                    EncoderLayer::load(weights, &name, &NAMES, sizes, place)
                 })
                 .collect::<Result<_, _>>()?,
             config: config.clone(),
@@ -165,7 +187,7 @@ impl Mpnet {
             None => bias,
         };
         for layer in &self.layers {
-            x = layer.forward(&x, &bias)?;
+            x = layer.forward(&x, Some(&bias))?;
         }
         Ok(x)
     }
@@ -203,79 +225,5 @@ impl Mpnet {
         let table = &self.relative_attention_bias;
         let bias = Tensor::f_embedding(table, &bucket, -1, false, false)?;
         Ok(bias.f_permute([2, 0, 1])?.f_unsqueeze(0)?)
-    }
-}
-
-#[derive(Debug)]
-struct Layer {
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    o: Linear,
-    attention_norm: LayerNorm,
-    intermediate: Linear,
-    output: Linear,
-    output_norm: LayerNorm,
-    heads: i64,
-}
-
-impl Layer {
-    fn load(
-        weights: &Weights,
-        name: &str,
-        config: &MpnetConfig,
-        place: (Kind, Device),
-    ) -> Result<Self, EncodeError> {
-        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        let dense = |part: &str, sizes| {
-            Linear::load(
-                weights,
-                &format!("{name}.{part}"),
-                sizes,
-                Bias::Present,
-                place,
-            )
-        };
-        let norm = |part: &str| {
-            let name = format!("{name}.{part}.LayerNorm");
-            LayerNorm::load(weights, &name, hidden, config.layer_norm_eps, place)
-        };
-        Ok(Self {
-            q: dense("attention.attn.q", (hidden, hidden))?,
-            k: dense("attention.attn.k", (hidden, hidden))?,
-            v: dense("attention.attn.v", (hidden, hidden))?,
-            o: dense("attention.attn.o", (hidden, hidden))?,
-            attention_norm: norm("attention")?,
-            intermediate: dense("intermediate.dense", (wide, hidden))?,
-            output: dense("output.dense", (hidden, wide))?,
-            output_norm: norm("output")?,
-            heads: config.num_attention_heads,
-        })
-    }
-
-    /// `[batch, length, hidden]` to the same; `bias` broadcasts to the scores.
-    fn forward(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor, EncodeError> {
-        let (batch, length, hidden) = x.size3()?;
-        let split = |part: &Linear| -> Result<Tensor, EncodeError> {
-            let shape = [batch, length, self.heads, hidden / self.heads];
-            let heads = part.forward(x, Mode::Infer)?.f_reshape(shape)?;
-            Ok(heads.f_transpose(1, 2)?) // [batch, heads, length, head_dim]
-        };
-        // Expanded, since the fast kernels want a mask of the scores' own shape.
-        let bias = bias.f_expand([batch, self.heads, length, length], false)?;
-        let mixed = attend(
-            &split(&self.q)?,
-            &split(&self.k)?,
-            &split(&self.v)?,
-            Some(&bias),
-        )?;
-        let mixed = mixed
-            .f_transpose(1, 2)?
-            .f_reshape([batch, length, hidden])?;
-        let x = x.f_add(&self.o.forward(&mixed, Mode::Infer)?)?;
-        let x = self.attention_norm.forward(&x)?;
-        let wide = self.intermediate.forward(&x, Mode::Infer)?.f_gelu("none")?;
-        let made = self.output.forward(&wide, Mode::Infer)?;
-        Ok(self.output_norm.forward(&x.f_add(&made)?)?)
     }
 }

@@ -11,7 +11,6 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use segue_nn::NnError;
-use segue_nn::attention::attend;
 use segue_nn::device::Precision;
 use segue_nn::linear::{Bias, Linear};
 use segue_nn::lora::Mode;
@@ -24,6 +23,23 @@ use super::convolution::{Convolution, Shape, Steps};
 use super::decode::Samples;
 use super::model::AudioModel;
 use crate::EncodeError;
+use crate::encoder_layer::{EncoderLayer, Names, Sizes};
+
+/// As `Wav2Vec2Model` names its layers.
+const NAMES: Names = Names {
+    attention: [
+        "attention.q_proj",
+        "attention.k_proj",
+        "attention.v_proj",
+        "attention.out_proj",
+    ],
+    attention_norm: "layer_norm",
+    feed_forward: [
+        "feed_forward.intermediate_dense",
+        "feed_forward.output_dense",
+    ],
+    feed_forward_norm: "final_layer_norm",
+};
 
 /// What a layer norm between convolutions adds under its root, whatever the configuration says.
 const CONVOLUTION_EPS: f64 = 1e-5;
@@ -53,7 +69,7 @@ pub struct Wav2Vec2 {
     feature_projection: (Option<LayerNorm>, Linear),
     positions: Positions,
     layer_norm: LayerNorm,
-    layers: Vec<Layer>,
+    layers: Vec<EncoderLayer>,
     /// Which hidden states are the vector.
     vector: Layers,
     kind: Kind,
@@ -97,9 +113,16 @@ impl Wav2Vec2 {
             false => None,
         };
         let dense = format!("{projection}.projection");
+        let sizes = Sizes {
+            hidden,
+            wide: config.intermediate_size,
+            heads: config.num_attention_heads,
+            eps,
+            before: config.do_stable_layer_norm,
+        };
         let layer = |number| {
             let name = format!("{prefix}encoder.layers.{number}");
-            Layer::load(&weights, &name, &config, place)
+            EncoderLayer::load(&weights, &name, &NAMES, sizes, place)
         };
         Ok(Self {
             feature_extractor: (0..convolutions)
@@ -151,7 +174,7 @@ impl Wav2Vec2 {
         }
         let mut states = Vec::with_capacity(self.layers.len() + 1);
         for layer in &self.layers {
-            let next = layer.forward(&x)?;
+            let next = layer.forward(&x, None)?;
             states.push(std::mem::replace(&mut x, next));
         }
         states.push(if before {
@@ -375,96 +398,5 @@ impl Positions {
             x = x.f_gelu("none")?;
         }
         Ok(x.f_transpose(1, 2)?)
-    }
-}
-
-/// One layer of the transformer.
-#[derive(Debug)]
-struct Layer {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    out_proj: Linear,
-    layer_norm: LayerNorm,
-    intermediate_dense: Linear,
-    output_dense: Linear,
-    final_layer_norm: LayerNorm,
-    heads: i64,
-    /// Whether it is normalised before what it does.
-    before: bool,
-}
-
-impl Layer {
-    fn load(
-        weights: &Weights,
-        name: &str,
-        config: &Wav2Vec2Config,
-        place: (Kind, Device),
-    ) -> Result<Self, EncodeError> {
-        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        let dense = |part: &str, sizes| {
-            Linear::load(
-                weights,
-                &format!("{name}.{part}"),
-                sizes,
-                Bias::Present,
-                place,
-            )
-        };
-        let norm = |part: &str| {
-            let name = format!("{name}.{part}");
-            LayerNorm::load(weights, &name, hidden, config.layer_norm_eps, place)
-        };
-        Ok(Self {
-            q_proj: dense("attention.q_proj", (hidden, hidden))?,
-            k_proj: dense("attention.k_proj", (hidden, hidden))?,
-            v_proj: dense("attention.v_proj", (hidden, hidden))?,
-            out_proj: dense("attention.out_proj", (hidden, hidden))?,
-            layer_norm: norm("layer_norm")?,
-            intermediate_dense: dense("feed_forward.intermediate_dense", (wide, hidden))?,
-            output_dense: dense("feed_forward.output_dense", (hidden, wide))?,
-            final_layer_norm: norm("final_layer_norm")?,
-            heads: config.num_attention_heads,
-            before: config.do_stable_layer_norm,
-        })
-    }
-
-    /// `[batch, frames, hidden]` to the same.
-    fn forward(&self, x: &Tensor) -> Result<Tensor, EncodeError> {
-        if self.before {
-            let x = x.f_add(&self.attention(&self.layer_norm.forward(x)?)?)?;
-            return Ok(x.f_add(&self.feed_forward(&self.final_layer_norm.forward(&x)?)?)?);
-        }
-        let x = self.layer_norm.forward(&x.f_add(&self.attention(x)?)?)?;
-        Ok(self
-            .final_layer_norm
-            .forward(&x.f_add(&self.feed_forward(&x)?)?)?)
-    }
-
-    fn attention(&self, x: &Tensor) -> Result<Tensor, EncodeError> {
-        let (batch, frames, hidden) = x.size3()?;
-        let split = |part: &Linear| -> Result<Tensor, EncodeError> {
-            let shape = [batch, frames, self.heads, hidden / self.heads];
-            let heads = part.forward(x, Mode::Infer)?.f_reshape(shape)?;
-            Ok(heads.f_transpose(1, 2)?) // [batch, heads, frames, head_dim]
-        };
-        let (query, key, value) = (
-            split(&self.q_proj)?,
-            split(&self.k_proj)?,
-            split(&self.v_proj)?,
-        );
-        let mixed = attend(&query, &key, &value, None)?;
-        let mixed = mixed
-            .f_transpose(1, 2)?
-            .f_reshape([batch, frames, hidden])?;
-        Ok(self.out_proj.forward(&mixed, Mode::Infer)?)
-    }
-
-    fn feed_forward(&self, x: &Tensor) -> Result<Tensor, EncodeError> {
-        let wide = self
-            .intermediate_dense
-            .forward(x, Mode::Infer)?
-            .f_gelu("none")?;
-        Ok(self.output_dense.forward(&wide, Mode::Infer)?)
     }
 }
