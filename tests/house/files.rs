@@ -46,7 +46,7 @@ const WALLS: &[(&str, &str)] = &[
         "libtorch's CUDA half is loaded by hand",
     ),
     (
-        "engine/sessions/src/pages.rs",
+        "engine/memory/src/lib.rs",
         "advice to the kernel about the page size",
     ),
     (

@@ -12,8 +12,9 @@ use super::none_of;
 const ROOMS: &[(&str, &[&str])] = &[
     ("engine/listen", &[]),
     ("engine/nn", &[]),
+    ("engine/memory", &[]),
     ("engine/flow", &["engine/listen"]),
-    ("engine/recall", &["engine/listen"]),
+    ("engine/recall", &["engine/listen", "engine/memory"]),
     ("engine/catalog", &["engine/listen", "engine/flow"]),
     ("connectors/fetch", &["engine/flow"]),
     ("connectors/kafka", &["engine/listen", "engine/flow"]),
@@ -24,7 +25,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "engine/sessions",
-        &["engine/listen", "engine/flow", "engine/catalog"],
+        &[
+            "engine/listen",
+            "engine/memory",
+            "engine/flow",
+            "engine/catalog",
+        ],
     ),
     (
         "engine/encode",

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-/// Where rows begin in memory: what a processor fetches at once.
-const ALIGNMENT: usize = 64;
+use allocator_api2::vec::Vec as Table;
+use segue_memory::Pieces;
 
 /// Rows of `stride` numbers by position; what was never written reads as `fill`, or as no row at all.
 #[derive(Clone)]
@@ -17,33 +17,13 @@ pub struct Pages<T> {
     pages: Vec<Option<Page<T>>>,
 }
 
-#[derive(Clone)]
-struct Page<T> {
-    numbers: Arc<[T]>,
-    /// Where the first row begins, so that it begins on a boundary.
-    start: usize,
-}
+/// The numbers of some rows; the first begins where a cache line does.
+type Page<T> = Arc<Table<T, Pieces>>;
 
-impl<T: Copy> Page<T> {
-    fn new(length: usize, fill: T) -> Self {
-        let slack = ALIGNMENT / size_of::<T>().max(1);
-        let numbers: Arc<[T]> = std::iter::repeat_n(fill, length + slack).collect();
-        let start = numbers.as_ptr().align_offset(ALIGNMENT);
-        Self {
-            numbers,
-            start: if start <= slack { start } else { 0 },
-        }
-    }
-
-    /// The same numbers in memory of their own.
-    fn apart(&self, length: usize, fill: T) -> Self {
-        let mut page = Self::new(length, fill);
-        let (to, from) = (page.start, self.start);
-        if let Some(numbers) = Arc::get_mut(&mut page.numbers) {
-            numbers[to..to + length].copy_from_slice(&self.numbers[from..from + length]);
-        }
-        page
-    }
+fn page<T: Copy>(length: usize, fill: T) -> Page<T> {
+    let mut numbers = Table::with_capacity_in(length, Pieces);
+    numbers.resize(length, fill);
+    Arc::new(numbers)
 }
 
 impl<T: Copy + PartialEq> Pages<T> {
@@ -75,8 +55,8 @@ impl<T: Copy + PartialEq> Pages<T> {
             return &[];
         };
         let within = (position & ((1 << self.shift) - 1)) as usize;
-        let start = page.start + within * self.stride;
-        &page.numbers[start..start + self.stride]
+        let start = within * self.stride;
+        &page[start..start + self.stride]
     }
 
     /// A row to write to.
@@ -86,18 +66,10 @@ impl<T: Copy + PartialEq> Pages<T> {
             self.pages.resize(at + 1, None);
         }
         let (length, fill) = (self.stride << self.shift, self.fill);
-        let page = self.pages[at].get_or_insert_with(|| Page::new(length, fill));
-        if Arc::get_mut(&mut page.numbers).is_none() {
-            *page = page.apart(length, fill);
-        }
+        let page = self.pages[at].get_or_insert_with(|| page(length, fill));
         let within = (position & ((1 << self.shift) - 1)) as usize;
-        let start = page.start + within * self.stride;
-        let stride = self.stride;
-        match Arc::get_mut(&mut page.numbers) {
-            Some(numbers) => &mut numbers[start..start + stride],
-            // Not reached: the page is ours since the line above.
-            None => &mut [],
-        }
+        let start = within * self.stride;
+        &mut Arc::make_mut(page)[start..start + self.stride]
     }
 
     /// The first number of a row.
@@ -119,7 +91,7 @@ impl<T: Copy + PartialEq> Pages<T> {
     /// Bytes of memory that it holds, shared with clones or not.
     pub fn bytes(&self) -> usize {
         let pages = self.pages.iter().flatten();
-        let held: usize = pages.map(|page| size_of_val(&*page.numbers)).sum();
+        let held: usize = pages.map(|page| size_of_val(page.as_slice())).sum();
         held + self.pages.capacity() * size_of::<Option<Page<T>>>()
     }
 }
@@ -153,7 +125,7 @@ mod tests {
             }
             for row in 0..300u32 {
                 assert_eq!(pages.row(row), vec![row as f32; stride]);
-                assert_eq!(pages.row(row).as_ptr() as usize % ALIGNMENT, 0);
+                assert_eq!(pages.row(row).as_ptr() as usize % 64, 0);
                 let clone = &clones[row as usize];
                 assert_eq!(clone.row(row), vec![row as f32; stride]);
                 assert!(clone.row(row + 1).iter().all(|&x| x == 0.0));

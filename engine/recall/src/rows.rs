@@ -2,14 +2,18 @@
 
 use std::borrow::Cow;
 
+use segue_memory::PIECE;
+
 use crate::halves::{GREATEST, Half};
 use crate::lanes::{dots, prefetch};
 use crate::pages::Pages;
 use crate::settings::{Metric, Storage};
 use crate::vectors::{Vector, VectorError, finite, score, wide_dot};
 
-/// What one write copies at most: 128 KiB, 256 rows of 128 components.
-const PAGE_BYTES: usize = 128 * 1024;
+/// What one write copies at most, 256 rows of 128 components; a piece of a large page, so that the processor
+/// finds any row without a walk through page tables.
+const PAGE_BYTES: usize = PIECE;
+
 /// The rows. A clone is a snapshot and costs a pointer per page.
 #[derive(Clone)]
 pub struct Rows {

@@ -17,10 +17,10 @@ use segue_flow::stage::StageError;
 use segue_flow::{RawRecord, Remedy};
 use segue_listen::wire::{self, Format, Glance, WireListen};
 use segue_listen::{ListenRef, TrackId, TrackKey};
+use segue_memory::LargePages;
 use serde::{Deserialize, Serialize};
 
 use crate::arrival::Arrival;
-use crate::pages::LargePages;
 use crate::spellings::{Spellings, Spelt};
 use crate::update::Update;
 

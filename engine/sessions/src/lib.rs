@@ -12,7 +12,6 @@
 
 pub mod arrival;
 pub mod decoder;
-mod pages;
 mod snapshot;
 mod spellings;
 pub mod stage;

@@ -6,9 +6,8 @@
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use segue_listen::TrackId;
+use segue_memory::LargePages;
 use xxhash_rust::xxh3::xxh3_128;
-
-use crate::pages::LargePages;
 
 /// Spellings longer than this, all parts together, are not remembered: bytes.
 const LONGEST: usize = 512;

@@ -14,7 +14,6 @@ use segue_listen::session::{Placed, Placement, Session};
 use segue_listen::{EventTime, History, Play, SessionGap, Sessions, Span, Watermark};
 
 use crate::arrival::Arrival;
-use crate::pages;
 use crate::snapshot::ListeningState;
 use crate::update::{PlayUpdate, Settled, Update, Witness};
 
@@ -167,7 +166,7 @@ impl ListeningStage {
         let number = arrival.slot;
         let index = number as usize;
         if index >= self.slots.len() {
-            pages::make_room(&mut self.slots, index + 1);
+            segue_memory::make_room(&mut self.slots, index + 1);
             self.slots.resize_with(index + 1, Slot::default);
         }
         let gap = self.settings.gap;
