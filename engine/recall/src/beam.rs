@@ -15,6 +15,9 @@ const NODE: u64 = 0xffff_ffff;
 /// Nodes are below this: a bit is taken for whether they were looked at.
 pub const MOST_NODES: u32 = 1 << 31;
 
+/// Heads of the first layer from which a search goes down to the ground.
+const WAYS_DOWN: usize = 4;
+
 /// What a search needs room for, kept for the next one.
 #[derive(Default)]
 pub struct Beam {
@@ -27,6 +30,8 @@ pub struct Beam {
     nodes: Vec<u32>,
     slots: Vec<u32>,
     similarities: Vec<f32>,
+    /// Slots at which a search of the ground begins.
+    ways: Vec<u32>,
     /// Points compared since [`Beam::begin`].
     pub compared: usize,
 }
@@ -104,6 +109,25 @@ impl Beam {
         Some(if layer == 0 { links.slot(at, 1) } else { at })
     }
 
+    /// Searches the ground for a query; afterwards [`Beam::held`] are the best, at most `breadth`. False for
+    /// a graph without points.
+    ///
+    /// On the layer above it more than one way down is looked for: where tracks lie in clusters, the one best
+    /// head may stand in another cluster than the best tracks do.
+    pub fn seek(&mut self, links: &Links, rows: &Rows, probe: Probe<'_>, breadth: usize) -> bool {
+        let Some(head) = self.descend(links, rows, probe, 1) else {
+            return false;
+        };
+        let upper = Upper(links, 1);
+        self.explore(&upper, rows, probe, &[head], WAYS_DOWN);
+        let mut ways = std::mem::take(&mut self.ways);
+        ways.clear();
+        ways.extend(self.held.iter().map(|&held| upper.slot(near(held).node)));
+        self.explore(&Ground(links), rows, probe, &ways, breadth);
+        self.ways = ways;
+        true
+    }
+
     /// Searches a layer from `from`; afterwards [`Beam::held`] are the best, at most `breadth`.
     pub fn search(
         &mut self,
@@ -115,9 +139,9 @@ impl Beam {
         breadth: usize,
     ) {
         if layer == 0 {
-            self.explore(&Ground(links), rows, probe, from, breadth);
+            self.explore(&Ground(links), rows, probe, &[from], breadth);
         } else {
-            self.explore(&Upper(links, layer), rows, probe, from, breadth);
+            self.explore(&Upper(links, layer), rows, probe, &[from], breadth);
         }
     }
 
@@ -126,21 +150,22 @@ impl Beam {
         layer: &L,
         rows: &Rows,
         probe: Probe<'_>,
-        from: u32,
+        starts: &[u32],
         breadth: usize,
     ) {
         self.held.clear();
-        let words = layer.nodes().max(from + 1).div_ceil(64) as usize;
+        let beyond = starts.iter().max().map_or(0, |&last| last + 1);
+        let words = layer.nodes().max(beyond).div_ceil(64) as usize;
         if self.met.len() < words {
             self.met.resize(words, 0);
         }
-        let similarity = self.compare_one(rows, probe, layer.slot(from));
-        let first = Near {
-            node: from,
-            similarity,
-        };
-        self.held.push(key(first));
-        self.meet(from);
+        for &node in starts.iter().take(breadth.max(1)) {
+            if self.meet(node) {
+                let similarity = self.compare_one(rows, probe, layer.slot(node));
+                self.held.push(key(Near { node, similarity }));
+            }
+        }
+        self.held.sort_unstable();
         let mut next = 0;
         while let Some(held) = self.held.get_mut(next) {
             let node = near(*held).node;

@@ -33,6 +33,8 @@ const BREAKS_ALLOWED: u32 = 3;
 const WORTH_SWEEPING: u32 = 1024;
 /// Points that can be mended in the time that it takes to link one.
 const MENDED_PER_LINK: usize = 4;
+/// Of the links that a publication had time for and found nothing to link, one in so many is a point tried.
+const SPARED: usize = 8;
 
 /// The writer of a graph index.
 pub struct GraphWriter {
@@ -129,6 +131,15 @@ impl GraphWriter {
         settings.check()?;
         self.settings = Arc::new(settings);
         Ok(())
+    }
+
+    /// Tries up to `at_most` tracks, in turn, whether a search finds them, and links to those that it does not:
+    /// later ones may have cut them off. For an owner with time to spare; links and publications try a few by
+    /// themselves.
+    pub fn audit(&mut self, at_most: usize) {
+        let ef_construction = self.settings.ef_construction;
+        self.serving
+            .audit(at_most, ef_construction, &self.rows, &self.slots);
     }
 
     /// How the graph is doing.
@@ -276,7 +287,8 @@ impl IndexWriter for GraphWriter {
     fn publish(&mut self, epoch: u64) -> Arc<dyn Index> {
         let excess = self.serving.tail().saturating_sub(self.settings.tail_limit);
         let due = self.settings.links_per_publish.max(excess);
-        self.settle(due);
+        let settled = self.settle(due);
+        self.audit(self.settings.links_per_publish.saturating_sub(settled) / SPARED);
         let links = (!self.serving.broken).then(|| self.serving.mesh.links.clone());
         Arc::new(Replica {
             rows: self.rows.clone(),

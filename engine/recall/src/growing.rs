@@ -13,8 +13,8 @@ use crate::sweep::audit;
 
 /// A builder's graph is copied when so many have been linked, or an eighth of it.
 const WORTH_LAYING: usize = 256;
-/// Each time that so many have been linked, one is tried.
-const LINKS_PER_AUDIT: usize = 2;
+/// Each time that so many have been linked, an older one is tried again: later ones may have cut it off.
+const LINKS_PER_AUDIT: usize = 4;
 
 /// A graph in growth.
 pub struct Growing {
@@ -97,8 +97,10 @@ impl Growing {
             }
             self.note(linked);
             settled += 1;
+            // What leaves the tail is found from the next search on.
+            self.try_one(slot, ef_construction, rows, slots);
             if settled % LINKS_PER_AUDIT == 0 {
-                self.audit_next(ef_construction, rows, slots);
+                self.audit(1, ef_construction, rows, slots);
             }
         }
         let worth =
@@ -113,10 +115,17 @@ impl Growing {
         settled
     }
 
-    /// Tries one more point, in turn: later ones may have cut it off.
-    fn audit_next(&mut self, ef_construction: usize, rows: &Rows, slots: &Slots) {
-        let slot = self.audited;
-        self.audited = if slot + 1 < slots.used { slot + 1 } else { 0 };
+    /// Tries some more points, in turn, each at most once.
+    pub fn audit(&mut self, at_most: usize, ef_construction: usize, rows: &Rows, slots: &Slots) {
+        for _ in 0..at_most.min(slots.used as usize) {
+            let slot = self.audited;
+            self.audited = if slot + 1 < slots.used { slot + 1 } else { 0 };
+            self.try_one(slot, ef_construction, rows, slots);
+        }
+    }
+
+    /// Tries whether a search finds a point, and bridges it if not.
+    fn try_one(&mut self, slot: u32, ef_construction: usize, rows: &Rows, slots: &Slots) {
         if self.mesh.has(slot) && slots.alive(slot) && !self.builder.lags() {
             audit(slot, ef_construction, &mut self.mesh, rows, slots);
         }

@@ -82,10 +82,9 @@ impl Replica {
             if breadth.saturating_mul(4) >= self.points {
                 return Err(Reason::Wide);
             }
-            let at = beam
-                .descend(links, &self.rows, probe, 0)
-                .ok_or(Reason::NoGraph)?;
-            beam.search(links, 0, &self.rows, probe, at, breadth);
+            if !beam.seek(links, &self.rows, probe, breadth) {
+                return Err(Reason::NoGraph);
+            }
             note.breadths.push(breadth);
             note.compared = beam.compared;
             note.layers = links.top() + 1;

@@ -171,11 +171,8 @@ pub fn audit(slot: u32, ef_construction: usize, mesh: &mut Mesh, rows: &Rows, sl
 fn finds(slot: u32, breadth: usize, mesh: &mut Mesh, rows: &Rows) -> bool {
     let mut room = Vec::new();
     let probe = Probe::query(rows.read(slot, &mut room));
-    let Some(at) = mesh.beam.descend(&mesh.links, rows, probe, 0) else {
-        return false;
-    };
-    mesh.beam.search(&mesh.links, 0, rows, probe, at, breadth);
-    mesh.beam.held().any(|near| near.node == slot)
+    mesh.beam.seek(&mesh.links, rows, probe, breadth)
+        && mesh.beam.held().any(|near| near.node == slot)
 }
 
 /// Links a point again, as if it were new.
