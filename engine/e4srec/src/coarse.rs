@@ -22,8 +22,8 @@ const SLACK: f64 = 1e-5;
 pub(crate) struct Coarse {
     /// `[rows, d]`, whole numbers.
     values: Tensor,
-    /// `[rows, 3]`: the step, the length of the exact vector, the length of what rounding took from it.
-    facts: Tensor,
+    /// A row's each. They change with the vectors alone, and each batch of questions looks at all of them.
+    facts: Vec<Facts>,
 }
 
 /// What a row's whole numbers stand for.
@@ -54,52 +54,60 @@ impl Coarse {
         Ok(Self {
             // What is not a number is none in eight bits; its length says so.
             values: whole.f_nan_to_num(0.0, None, None)?.f_to_kind(Kind::Int8)?,
-            facts: Tensor::f_cat(&[step, lengths, errors], 1)?,
+            facts: facts(&Tensor::f_cat(&[step, lengths, errors], 1)?)?,
         })
     }
 
-    /// The same on the same memory.
-    pub fn view(&self) -> Self {
-        Self {
-            values: self.values.shallow_clone(),
-            facts: self.facts.shallow_clone(),
-        }
+    /// The whole numbers, on the same memory, for another thread.
+    pub fn values(&self) -> Tensor {
+        self.values.shallow_clone()
     }
 
     /// Takes over the vectors `[len(rows), d]` of some rows.
     pub fn set(&mut self, rows: &Tensor, vectors: &Tensor) -> Result<(), ModelError> {
         let other = Self::of(vectors)?;
         let _ = self.values.f_index_copy_(0, rows, &other.values)?;
-        let _ = self.facts.f_index_copy_(0, rows, &other.facts)?;
+        let rows: Vec<i64> = Vec::try_from(rows.f_to_device(Device::Cpu)?)?;
+        for (row, facts) in rows.into_iter().zip(other.facts) {
+            if let Some(place) = usize::try_from(row)
+                .ok()
+                .and_then(|row| self.facts.get_mut(row))
+            {
+                *place = facts;
+            }
+        }
         Ok(())
     }
 
     /// What the first `rows` rows stand for.
-    pub fn facts(&self, rows: i64) -> Result<Vec<Facts>, ModelError> {
-        let facts = self.facts.f_narrow(0, 0, rows)?.f_to_device(Device::Cpu)?;
-        let values: Vec<f32> = Vec::try_from(facts.f_reshape([-1])?)?;
-        let (rows, _) = values.as_chunks();
-        let facts = rows.iter().map(|&[step, length, error]| Facts {
-            step,
-            length,
-            error,
-        });
-        Ok(facts.collect())
+    pub fn facts(&self, rows: usize) -> &[Facts] {
+        self.facts.get(..rows).unwrap_or(&self.facts)
     }
+}
 
-    /// Products of so many rows from the `first` on with all rows of `queries`, in units of their steps:
-    /// `products` becomes `[rows, queries]`.
-    pub fn products(
-        &self,
-        (first, rows): (i64, i64),
-        queries: &Self,
-        products: &mut [i32],
-    ) -> Result<(), ModelError> {
-        let part = self.values.f_narrow(0, first, rows)?;
-        let found = part.f_internal_int_mm(&queries.values.f_tr()?)?;
-        found.f_copy_data(products, found.numel())?;
-        Ok(())
-    }
+/// Of a table `[rows, 3]`: the step, the length of the exact vector, the length of what rounding took from it.
+fn facts(table: &Tensor) -> Result<Vec<Facts>, ModelError> {
+    let values: Vec<f32> = Vec::try_from(table.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
+    let (rows, _) = values.as_chunks();
+    let facts = rows.iter().map(|&[step, length, error]| Facts {
+        step,
+        length,
+        error,
+    });
+    Ok(facts.collect())
+}
+
+/// Products of so many rows of [`Coarse::values`] from the `first` on with all rows of another's, in units of
+/// their steps: `products` becomes `[rows, queries]`.
+pub(crate) fn products(
+    (table, first, rows): (&Tensor, i64, i64),
+    queries: &Tensor,
+    products: &mut [i32],
+) -> Result<(), ModelError> {
+    let part = table.f_narrow(0, first, rows)?;
+    let found = part.f_internal_int_mm(&queries.f_tr()?)?;
+    found.f_copy_data(products, found.numel())?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -136,16 +144,12 @@ mod tests {
         let all = Tensor::arange(rows as i64, (Kind::Int64, Device::Cpu));
         coarse.set(&all, &vectors).unwrap();
         let asked = Coarse::of(&asked).unwrap();
-        let (of_rows, of_asked) = (
-            coarse.facts(rows as i64).unwrap(),
-            asked.facts(queries as i64).unwrap(),
-        );
+        let (of_rows, of_asked) = (coarse.facts(rows), asked.facts(queries));
         let mut products = vec![0i32; rows * queries];
         for (first, count) in [(0, 100), (100, 200)] {
             let range = first * queries..(first + count) * queries;
-            coarse
-                .products((first as i64, count as i64), &asked, &mut products[range])
-                .unwrap();
+            let rows = (&coarse.values(), first as i64, count as i64);
+            super::products(rows, &asked.values(), &mut products[range]).unwrap();
         }
         let mut largest = 0.0f64;
         for (row, facts) in of_rows.iter().enumerate() {
@@ -167,7 +171,8 @@ mod tests {
     #[test]
     fn what_is_not_a_number_has_no_length() {
         let vectors = Tensor::from_slice(&[1.0f32, f32::NAN, 2.0, 3.0]).reshape([2, 2]);
-        let facts = Coarse::of(&vectors).unwrap().facts(2).unwrap();
+        let coarse = Coarse::of(&vectors).unwrap();
+        let facts = coarse.facts(2);
         assert!(facts[0].length.is_nan() && facts[1].length.is_finite());
     }
 }

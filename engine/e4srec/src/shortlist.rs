@@ -13,7 +13,7 @@ use segue_recommend::Ask;
 use segue_recommend::recommender::{Ranking, Scored};
 use tch::{Device, Kind, Tensor};
 
-use crate::coarse::{Coarse, Facts};
+use crate::coarse::{self, Coarse, Facts};
 use crate::error::ModelError;
 use crate::hidden::Freshness;
 use crate::model::E4SRec;
@@ -101,8 +101,9 @@ struct Scan<'a> {
 
 /// Some rows of a table, and what has been found among them.
 struct Share {
-    table: Coarse,
-    queries: Coarse,
+    /// Whole numbers, as [`coarse::products`] takes them.
+    table: Tensor,
+    queries: Tensor,
     rows: Range<usize>,
     lists: Vec<Shortlist>,
     /// What a score has to reach, with all its doubt in its favour.
@@ -117,8 +118,8 @@ impl Scan<'_> {
         let count = pool.map_or(1, |pool| pool.current_num_threads());
         let until = |share: usize| self.facts.len() * share / count;
         let share = |share: usize| Share {
-            table: table.view(),
-            queries: queries.view(),
+            table: table.values(),
+            queries: queries.values(),
             rows: until(share)..until(share + 1),
             lists: (0..questions).map(|_| Shortlist::new(self.limit)).collect(),
             least: vec![f32::NEG_INFINITY; questions],
@@ -156,8 +157,8 @@ impl Scan<'_> {
         for first in share.rows.clone().step_by(block) {
             let rows = block.min(share.rows.end - first);
             let products = products.get_mut(..rows * questions).unwrap_or_default();
-            let part = (first as i64, rows as i64);
-            share.table.products(part, &share.queries, products)?;
+            let part = (&share.table, first as i64, rows as i64);
+            coarse::products(part, &share.queries, products)?;
             self.look(&mut share, products, first);
         }
         Ok(share.lists)
@@ -239,7 +240,6 @@ impl E4SRec {
         }
         let hidden = self.hidden(asks, Freshness::Now)?;
         let _guard = tch::no_grad_guard();
-        let rows = self.tower.rows();
         let levels = Tensor::f_from_slice(&self.levels)?.f_to_device(self.device())?;
         let base = self.head.popularity(&levels)?;
         self.tower.make_coarse()?;
@@ -250,9 +250,9 @@ impl E4SRec {
         let queries = Coarse::of(&query)?;
         let personal: Vec<Personal> = asks.iter().map(|ask| self.personal_of(ask)).collect();
         let scan = Scan {
-            queries: Queries::of(&queries.facts(asks.len() as i64)?),
+            queries: Queries::of(queries.facts(asks.len())),
             base: &floats(&base)?,
-            facts: &table.facts(rows)?,
+            facts: table.facts(usize::try_from(self.tower.rows()).unwrap_or(0)),
             personal: &personal,
             limit,
         };
@@ -372,7 +372,6 @@ impl Settled {
     }
 
     fn products(&self) -> Result<Vec<f32>, ModelError> {
-        let _guard = tch::no_grad_guard();
         let (questions, d) = self.query.size2()?;
         let at = Tensor::f_from_slice(&self.tracks.rows)?;
         // [questions, most, d] × [questions, d, 1]
@@ -439,7 +438,7 @@ mod tests {
         let base = values(&mut rng, ROWS);
         let coarse = Coarse::of(&table).unwrap();
         let queries = Coarse::of(&query).unwrap();
-        let facts = coarse.facts(ROWS as i64).unwrap();
+        let facts = coarse.facts(ROWS);
         let personal: Vec<Personal> = (0..7u32)
             .map(|question| {
                 let mut personal = Personal::default();
@@ -451,9 +450,9 @@ mod tests {
         let exact = query.matmul(&table.tr()) + &Tensor::from_slice(&base);
         for limit in [1, 20] {
             let scan = Scan {
-                queries: Queries::of(&queries.facts(7).unwrap()),
+                queries: Queries::of(queries.facts(7)),
                 base: &base,
-                facts: &facts,
+                facts,
                 personal: &personal,
                 limit,
             };
