@@ -3,6 +3,7 @@
 use segue_flow::Remedy;
 
 use crate::content::TrackContent;
+use crate::modality::{Modality, ModalityKind};
 
 /// Why one track could not be encoded. It spoils its own row only: the track goes on without a
 /// vector, is counted, and is kept in the dead letters.
@@ -34,6 +35,15 @@ pub trait Encoder: Send {
 
     /// The length of its vectors.
     fn dimensions(&self) -> usize;
+
+    /// What its vectors are made of, in order; the dimensions add up to
+    /// [`dimensions`](Encoder::dimensions). Text and nothing else unless it says so.
+    fn modalities(&self) -> Vec<Modality> {
+        vec![Modality {
+            kind: ModalityKind::Text,
+            dimensions: self.dimensions(),
+        }]
+    }
 
     /// Appends one row of [`dimensions`](Encoder::dimensions) numbers per track to `rows`, in order
     /// (`[tracks, dimensions]`, row-major), and returns one outcome per track. The row of a track

@@ -3,9 +3,10 @@
 //! 1. [`directory`]: track key → dense id; one owner, any reader.
 //! 2. [`content`]: what is known of a track by its listens: its names.
 //! 3. [`library`]: what a file knows of tracks beside that: audio, albums, lyrics.
-//! 4. [`durations`]: lengths of tracks, estimated from everybody's gaps.
-//! 5. [`encoder`]: the contract of anything that turns content into a vector.
-//! 6. [`newcomers`]: unseen tracks, encoded in micro-batches off the hot path.
+//! 4. [`modality`]: what a content vector is made of.
+//! 5. [`durations`]: lengths of tracks, estimated from everybody's gaps.
+//! 6. [`encoder`]: the contract of anything that turns content into a vector.
+//! 7. [`newcomers`]: unseen tracks, encoded in micro-batches off the hot path.
 //!
 //! This room does not know sessions or models.
 
@@ -16,4 +17,5 @@ pub mod directory;
 pub mod durations;
 pub mod encoder;
 pub mod library;
+pub mod modality;
 pub mod newcomers;
