@@ -26,7 +26,8 @@ pub fn run(topic: &Topic) -> anyhow::Result<Duration> {
             .set("enable.partition.eof", "true")
             .set("fetch.queue.backoff.ms", "10")
             .set("queued.min.messages", "1000000")
-            .set("queued.max.messages.kbytes", "65536")
+            .set("queued.max.messages.kbytes", "16384")
+            .set("fetch.message.max.bytes", "4194304")
             .set("fetch.wait.max.ms", "100")
             .create()?;
         consumer.fetch_metadata(Some(topic.name), CONNECT)?;

@@ -9,7 +9,9 @@ use std::time::Duration;
 use anyhow::{anyhow, ensure};
 use segue_benchmarks::timing::timed;
 use segue_flow::barrier::{BarrierCall, LAST};
-use segue_flow::checkpoint::{CheckpointSettings, CheckpointStore, ManifestBody, Position};
+use segue_flow::checkpoint::{
+    CheckpointSettings, CheckpointStore, CheckpointWriter, ManifestBody, Position, Whole,
+};
 use segue_flow::clock::{MachineClock, WallClock};
 use segue_flow::lane::{Batch, Lane, LaneSettings};
 use segue_flow::queue::{Outlet, QueueSettings, Received, WhenFull, queue};
@@ -26,6 +28,9 @@ const QUEUE: QueueSettings = QueueSettings {
     when_full: WhenFull::Block,
 };
 const IDLE: Duration = Duration::from_millis(100);
+/// Batches that may wait for a checkpoint to be written, as in a run.
+const HELD: usize = 128;
+const WRITING: Duration = Duration::from_millis(100);
 const EVERY: Duration = Duration::from_secs(1);
 /// How long a transaction may stay open.
 const OPEN_FOR: Duration = Duration::from_secs(60);
@@ -130,7 +135,11 @@ fn receive(
                     committer.take(batch)?;
                 }
             }
-            Received::Nothing => {}
+            Received::Nothing => {
+                if let Some(committer) = &mut committer {
+                    committer.go_on(false)?;
+                }
+            }
             Received::Over => break,
         }
     }
@@ -159,7 +168,9 @@ impl Seen {
 /// Takes checkpoints and commits, as a run's recommending stage does.
 struct Committer<'a> {
     topic: &'a Topic,
-    store: CheckpointStore,
+    writer: CheckpointWriter,
+    /// The inputs of the checkpoint that is being written.
+    writing: Option<Vec<OffsetRange>>,
     sink: KafkaSink,
     call: BarrierCall,
     clock: MachineClock,
@@ -173,6 +184,8 @@ struct Committer<'a> {
     committed: BTreeMap<LaneId, Offset>,
     /// Listeners' names by lane and slot.
     names: Vec<Vec<Box<str>>>,
+    /// The record that is being written.
+    value: Vec<u8>,
 }
 
 impl<'a> Committer<'a> {
@@ -181,7 +194,8 @@ impl<'a> Committer<'a> {
         sink.begin(epoch)?;
         Ok(Self {
             topic,
-            store,
+            writer: CheckpointWriter::start(store)?,
+            writing: None,
             sink,
             call: BarrierCall::default(),
             clock: MachineClock::start(),
@@ -193,11 +207,16 @@ impl<'a> Committer<'a> {
             held: Vec::new(),
             committed: BTreeMap::new(),
             names: (0..topic.partitions).map(|_| Vec::new()).collect(),
+            value: Vec::new(),
         })
     }
 
     fn take(&mut self, mut batch: Batch<Update>) -> anyhow::Result<()> {
         let lane = batch.covers.lane;
+        if self.writing.is_some() {
+            self.held.push(batch);
+            return self.go_on(self.held.len() >= HELD);
+        }
         if self.answers.contains_key(&lane) {
             self.held.push(batch);
             return Ok(());
@@ -231,17 +250,18 @@ impl<'a> Committer<'a> {
         let Some(names) = self.names.get_mut(batch.covers.lane.0 as usize) else {
             return Ok(());
         };
-        for update in batch.outputs {
+        for update in &batch.outputs {
             match update {
-                Update::Listener { name, .. } => names.push(name),
+                Update::Listener { name, .. } => names.push(name.clone()),
                 Update::Closed { slot, session } => {
-                    let user = names.get(slot as usize).map_or("", |name| name);
-                    let value = rmp_serde::to_vec_named(&(user, session))?;
+                    let user = names.get(*slot as usize).map_or("", |name| name);
+                    self.value.clear();
+                    rmp_serde::encode::write_named(&mut self.value, &(user, session))?;
                     self.sink.write(OutRecord {
                         topic: SESSIONS,
                         partition: None,
                         key: Some(user.as_bytes()),
-                        value: Some(&value),
+                        value: Some(&self.value),
                         headers: &[],
                         at: Some(session.last),
                     })?;
@@ -275,14 +295,36 @@ impl<'a> Committer<'a> {
                 to: *to,
             })
             .collect();
-        let mut draft = self.store.begin(self.epoch)?;
-        for (lane, (_, state)) in answers.iter().chain(&self.stopped) {
-            draft.part(&format!("lane-{}", lane.0), state.clone())?;
+        let parts = answers.into_iter().chain(self.stopped.clone());
+        let parts = parts.map(|(lane, (_, state))| (format!("lane-{}", lane.0), state));
+        self.writer.write(Whole {
+            epoch: self.epoch,
+            parts: parts.collect(),
+            body,
+        });
+        self.writing = Some(inputs);
+        Ok(())
+    }
+
+    /// Commits what is written, and takes what has waited for that.
+    fn go_on(&mut self, wait: bool) -> anyhow::Result<()> {
+        let Some(inputs) = self.writing.take() else {
+            return Ok(());
+        };
+        let patience = if wait { WRITING } else { Duration::ZERO };
+        loop {
+            match self.writer.outcome(patience) {
+                Some(outcome) => break outcome?,
+                None if wait => {}
+                None => {
+                    self.writing = Some(inputs);
+                    return Ok(());
+                }
+            }
         }
-        draft.seal(body)?;
         self.committed = inputs.iter().map(|range| (range.lane, range.to)).collect();
         self.sink.commit(self.epoch, &inputs)?;
-        self.store.prune()?;
+        self.writer.prune();
         self.epoch = self.epoch.next();
         self.sink.begin(self.epoch)?;
         let held = std::mem::take(&mut self.held);
@@ -291,6 +333,7 @@ impl<'a> Committer<'a> {
 
     /// All lanes have stopped.
     fn finish(&mut self) -> anyhow::Result<()> {
+        self.go_on(true)?;
         self.answers.clear();
         self.called = None;
         for batch in std::mem::take(&mut self.held) {
@@ -298,6 +341,7 @@ impl<'a> Committer<'a> {
         }
         self.answers.clear();
         self.checkpoint()?;
+        self.go_on(true)?;
         Ok(self.sink.abort(self.epoch)?)
     }
 }

@@ -9,7 +9,7 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_void};
-use std::marker::PhantomData;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 use std::time::Duration;
 
@@ -17,9 +17,10 @@ use rdkafka::bindings;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{IsError, KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
+use segue_flow::AskHeader;
 
 /// Messages taken with one call.
-const RUN: usize = 1024;
+const TAKEN: usize = 1024;
 
 /// The queue. Declare it before its consumer: librdkafka waits for it when the consumer goes.
 pub struct PartitionQueue {
@@ -52,26 +53,26 @@ impl PartitionQueue {
         };
         Some(Self {
             queue,
-            run: Vec::with_capacity(RUN),
+            run: Vec::with_capacity(TAKEN),
         })
     }
 
     /// The messages that are ready, up to a thousand; waits for the first one, not for more.
     pub fn next_run(&mut self, patience: Duration) -> Run<'_> {
-        self.take(Duration::ZERO, RUN);
+        self.take(Duration::ZERO, TAKEN);
         if self.run.is_empty() && !patience.is_zero() {
             // With more room it would wait for the room to be filled.
             self.take(patience, 1);
         }
         Run {
             messages: &mut self.run,
-            at: 0,
+            lent: 0..0,
         }
     }
 
     fn take(&mut self, patience: Duration, limit: usize) {
         let patience = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: `run` is empty and has room for `RUN >= limit` pointers; librdkafka writes as many
+        // SAFETY: `run` is empty and has room for `TAKEN >= limit` pointers; librdkafka writes as many
         // as it says it did, each of a message that is ours to destroy.
         unsafe {
             let (queue, room) = (self.queue.as_ptr(), self.run.as_mut_ptr());
@@ -112,27 +113,37 @@ pub fn known_end<C: ConsumerContext>(
     u64::try_from(high).ok().filter(|_| !error.is_error())
 }
 
-/// Messages taken together, each valid until the next one is asked for.
+/// Messages taken together, lent a few at a time.
 pub struct Run<'q> {
     messages: &'q mut Vec<*mut bindings::rd_kafka_message_t>,
-    at: usize,
+    /// Which are lent; those before are destroyed.
+    lent: Range<usize>,
 }
 
 impl Run<'_> {
-    /// The next message, or what came instead of one. (A lending iterator.)
-    pub fn next(&mut self) -> Option<Result<FetchedMessage<'_>, KafkaError>> {
-        if let Some(before) = self.at.checked_sub(1) {
+    /// The next few messages, up to `limit`, or what came instead of one. Those before are destroyed. (A
+    /// lending iterator.)
+    pub fn next(&mut self, limit: usize) -> Option<Result<Few<'_>, KafkaError>> {
+        for before in self.lent.clone() {
             self.destroy(before);
         }
-        let message = NonNull::new(*self.messages.get(self.at)?)?;
-        self.at += 1;
-        // SAFETY: it is destroyed when `next` is called again or `self` goes; both need `self`, which
-        // what is returned borrows.
-        let message = FetchedMessage {
-            native: unsafe { message.as_ref() },
-            of: PhantomData,
-        };
-        Some(message.checked())
+        let from = self.lent.end;
+        let whole = |at: &usize| self.message(*at).is_some_and(|it| it.error().is_none());
+        let count = (from..from + limit).take_while(whole).count();
+        self.lent = from..from + count.max(1);
+        let run = &*self;
+        if count > 0 {
+            return Some(Ok(Few(run)));
+        }
+        run.message(from)?.error().map(Err)
+    }
+
+    /// What stands there and is not destroyed.
+    fn message(&self, at: usize) -> Option<FetchedMessage<'_>> {
+        // SAFETY: librdkafka gave the pointer. It is destroyed, and null in this list, only when `next`
+        // is called again or `self` goes; both need `self`, which what is returned borrows.
+        let native = unsafe { self.messages.get(at)?.as_ref() }?;
+        Some(FetchedMessage { native })
     }
 
     fn destroy(&mut self, at: usize) {
@@ -149,10 +160,21 @@ impl Run<'_> {
 
 impl Drop for Run<'_> {
     fn drop(&mut self) {
-        for at in self.at.saturating_sub(1)..self.messages.len() {
+        for at in self.lent.start..self.messages.len() {
             self.destroy(at);
         }
         self.messages.clear();
+    }
+}
+
+/// Messages that are lent together.
+pub struct Few<'r>(&'r Run<'r>);
+
+impl<'r> Few<'r> {
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = FetchedMessage<'r>> {
+        let run = self.0;
+        run.lent.clone().filter_map(|at| run.message(at))
     }
 }
 
@@ -160,16 +182,13 @@ impl Drop for Run<'_> {
 #[derive(Clone, Copy)]
 pub struct FetchedMessage<'m> {
     native: &'m bindings::rd_kafka_message_t,
-    of: PhantomData<&'m ()>,
 }
 
 impl<'m> FetchedMessage<'m> {
-    fn checked(self) -> Result<Self, KafkaError> {
-        let error = self.native.err;
-        if !error.is_error() {
-            return Ok(self);
-        }
-        Err(match error {
+    /// What it says where it is no message.
+    fn error(self) -> Option<KafkaError> {
+        Some(match self.native.err {
+            error if !error.is_error() => return None,
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
                 KafkaError::PartitionEOF(self.native.partition)
             }
@@ -231,5 +250,11 @@ impl<'m> FetchedMessage<'m> {
         }
         // SAFETY: librdkafka says that so many bytes begin there, inside the message.
         Some(unsafe { std::slice::from_raw_parts(start.cast(), length) })
+    }
+}
+
+impl AskHeader for FetchedMessage<'_> {
+    fn content_type(&self) -> Option<&[u8]> {
+        self.header(c"content-type")
     }
 }

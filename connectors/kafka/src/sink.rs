@@ -36,8 +36,7 @@ const QUEUE: &str = "kafka-producer";
 const SERVE_EVERY: u32 = 256;
 
 /// What makes writing quick; `kafka.client` may say otherwise.
-const QUICK: [(&str, &str); 3] = [
-    ("linger.ms", "5"),
+const QUICK: [(&str, &str); 2] = [
     ("compression.type", "lz4"),
     ("queue.buffering.max.kbytes", "262144"),
 ];
@@ -88,7 +87,12 @@ impl KafkaSink {
         input: Option<&str>,
     ) -> Result<Self, KafkaError> {
         let mut config = client::config(settings)?;
-        for (key, value) in QUICK {
+        let linger = match guarantee {
+            Guarantee::Idempotent => "5",
+            // Nobody sees a record before its transaction is committed.
+            Guarantee::Transactional { .. } => "20",
+        };
+        for (key, value) in QUICK.into_iter().chain([("linger.ms", linger)]) {
             if config.get(key).is_none() {
                 config.set(key, value);
             }

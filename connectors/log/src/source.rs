@@ -99,7 +99,7 @@ impl LogSource {
         })
     }
 
-    fn visit(&mut self, visit: &mut dyn FnMut(RawRecord<'_>)) -> Result<(), LogError> {
+    fn visit(&mut self, visit: &mut dyn FnMut(&[RawRecord<'_>])) -> Result<(), LogError> {
         let longest = self.log.settings().max_record_bytes;
         let stop = self.stop.unwrap_or(u64::MAX).min(self.end.offset);
         let mut open = match self.open.take() {
@@ -110,7 +110,7 @@ impl LogSource {
         while visited < VISIT_AT_MOST && self.position < stop {
             match open.next(self.position, longest, self.end)? {
                 Step::Record(frame) => {
-                    visit(raw(&frame));
+                    visit(&[raw(&frame)]);
                     self.position += 1;
                     visited += 1;
                 }
@@ -191,10 +191,10 @@ impl Source for LogSource {
         Ok(())
     }
 
-    fn read(
+    fn read_runs(
         &mut self,
         patience: Duration,
-        visit: &mut dyn FnMut(RawRecord<'_>),
+        visit: &mut dyn FnMut(&[RawRecord<'_>]),
     ) -> Result<Readiness, SourceError> {
         if self.ended {
             return Ok(Readiness::Ended);

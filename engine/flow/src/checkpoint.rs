@@ -17,9 +17,10 @@
 //! 1. [`CheckpointSettings`]: where, how often, how many.
 //! 2. [`Manifest`]: what a checkpoint says of itself; its versions and their upgrades.
 //! 3. [`CheckpointStore`], [`Draft`]: taking, listing, loading, pruning.
-//! 4. [`encoding`]: a room's state as the bytes of a part.
+//! 4. [`CheckpointWriter`]: the store on a thread of its own.
+//! 5. [`encoding`]: a room's state as the bytes of a part.
 //!
-//! Callers are threads: each call blocks until the disk or the object store has answered. Not to be
+//! Callers are threads: each call of a store blocks until the disk or the object store has answered. Not to be
 //! called from within an asynchronous task.
 
 mod age;
@@ -31,6 +32,7 @@ mod objects;
 mod s3;
 mod settings;
 mod store;
+mod writer;
 
 pub use age::CheckpointAge;
 pub use encoding::{Encoded, EncodingError, decode, encode};
@@ -38,3 +40,4 @@ pub use error::CheckpointError;
 pub use manifest::{Manifest, ManifestBody, PartEntry, Position};
 pub use settings::{CheckpointSettings, S3Settings};
 pub use store::{CheckpointStore, Draft, Listed};
+pub use writer::{CheckpointWriter, Whole};

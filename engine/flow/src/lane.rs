@@ -18,7 +18,7 @@ use crate::clock::WallClock;
 use crate::epoch::{LaneId, Offset, OffsetRange};
 use crate::progress::LaneProgress;
 use crate::queue::Inlet;
-use crate::source::{RawRecord, Readiness, Source, SourceError};
+use crate::source::{RUN, RawRecord, Readiness, Source, SourceError};
 use crate::stage::{Kept, Stage, StageError};
 
 mod batch;
@@ -63,6 +63,11 @@ pub trait Decode: Send {
     /// # Errors
     /// The reason, naming what is wrong with the record.
     fn decode(&mut self, record: &RawRecord<'_>) -> Result<Decoded<Self::Item>, String>;
+
+    /// Is shown records before it is given them one by one, so that the memory which they need is asked for
+    /// together. Appends the items that they are going to be, as far as that can be told without
+    /// learning anything new. Decides nothing: results are the same without it.
+    fn look_ahead(&mut self, _records: &[RawRecord<'_>], _items: &mut Vec<Self::Item>) {}
 
     /// Hands over what was seen for the first time since the last call: whatever later results speak
     /// of is announced before them.
@@ -139,6 +144,8 @@ struct Work<D, G: Stage> {
     /// What waits for what may come before it.
     held: Vec<(EventTime, G::In)>,
     items: Vec<G::In>,
+    /// What is going to be absorbed soon.
+    ahead: Vec<G::In>,
     outputs: Vec<G::Out>,
     aside: Vec<Aside>,
     /// The tick that the watermark is in.
@@ -174,6 +181,7 @@ where
             settings,
             held: Vec::new(),
             items: Vec::with_capacity(settings.batch),
+            ahead: Vec::with_capacity(RUN),
             outputs: Vec::with_capacity(settings.batch),
             aside: Vec::new(),
             tick: None,
@@ -213,9 +221,12 @@ where
         let mut read_at = None;
         let (work, inlet, id) = (&mut self.work, &mut self.inlet, self.id);
         let (mut connected, before) = (true, work.position);
-        let read = self.source.read(patience, &mut |record| {
+        let read = self.source.read_runs(patience, &mut |run| {
             read_at.get_or_insert_with(|| wall.now());
-            work.take(&record);
+            work.look_ahead(run);
+            for record in run {
+                work.take(record);
+            }
             if work.outputs.len() >= work.settings.batch {
                 let now = read_at.take().unwrap_or_else(|| wall.now());
                 connected &= work.hand_over(id, inlet, now);
@@ -314,6 +325,12 @@ where
     D: Decode<Item = G::In, News = G::Out>,
     G: Stage,
 {
+    fn look_ahead(&mut self, run: &[RawRecord<'_>]) {
+        self.ahead.clear();
+        self.decoder.look_ahead(run, &mut self.ahead);
+        self.stage.look_ahead(&self.ahead);
+    }
+
     fn take(&mut self, record: &RawRecord<'_>) {
         if self.failed.is_some() {
             return;

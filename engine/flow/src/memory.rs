@@ -9,7 +9,7 @@ use segue_listen::EventTime;
 use crate::epoch::{Epoch, Offset, OffsetRange};
 use crate::partition::partition_of;
 use crate::sink::{OutRecord, Sink, SinkError};
-use crate::source::{ContentType, RawRecord, Readiness, Replay, Source, SourceError};
+use crate::source::{ContentType, RUN, RawRecord, Readiness, Replay, Source, SourceError};
 
 /// Records laid end to end, so that a batch of thousands is two allocations.
 #[derive(Default, Debug)]
@@ -181,10 +181,10 @@ impl Source for MemorySource {
         })
     }
 
-    fn read(
+    fn read_runs(
         &mut self,
         patience: Duration,
-        visit: &mut dyn FnMut(RawRecord<'_>),
+        visit: &mut dyn FnMut(&[RawRecord<'_>]),
     ) -> Result<Readiness, SourceError> {
         if self.next_in_current >= self.current.records.len() {
             match self.receiver.recv_timeout(patience) {
@@ -196,20 +196,21 @@ impl Source for MemorySource {
                 Err(RecvTimeoutError::Disconnected) => return Ok(Readiness::Ended),
             }
         }
-        for span in self
-            .current
-            .records
-            .get(self.next_in_current..)
-            .unwrap_or_default()
-        {
-            visit(RawRecord {
-                offset: self.next,
-                key: self.current.slice(span.key),
-                value: self.current.slice(span.value),
-                content_type: ContentType::Known(self.current.slice(span.content_type)),
-                logged_at: span.at,
-            });
-            self.next = self.next.next();
+        let arena = &self.current;
+        let spans = arena.records.get(self.next_in_current..);
+        for spans in spans.unwrap_or_default().chunks(RUN) {
+            let mut run = [RawRecord::NONE; RUN];
+            for (place, span) in run.iter_mut().zip(spans) {
+                *place = RawRecord {
+                    offset: self.next,
+                    key: arena.slice(span.key),
+                    value: arena.slice(span.value),
+                    content_type: ContentType::Known(arena.slice(span.content_type)),
+                    logged_at: span.at,
+                };
+                self.next = self.next.next();
+            }
+            visit(run.get(..spans.len()).unwrap_or_default());
         }
         self.next_in_current = self.current.records.len();
         Ok(Readiness::More)
@@ -282,22 +283,22 @@ impl Source for ScriptedSource {
         Ok(())
     }
 
-    fn read(
+    fn read_runs(
         &mut self,
         _: Duration,
-        visit: &mut dyn FnMut(RawRecord<'_>),
+        visit: &mut dyn FnMut(&[RawRecord<'_>]),
     ) -> Result<Readiness, SourceError> {
         while let Some(line) = self.script.get(self.at) {
             self.at += 1;
             match line {
                 Line::Record(key, value) => {
-                    visit(RawRecord {
+                    visit(&[RawRecord {
                         offset: self.next,
                         key: Some(key),
                         value: Some(value),
                         content_type: ContentType::Known(None),
                         logged_at: None,
-                    });
+                    }]);
                     self.next = self.next.next();
                 }
                 Line::Pause => return Ok(Readiness::More),

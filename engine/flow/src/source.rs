@@ -34,13 +34,30 @@ pub struct RawRecord<'a> {
     pub logged_at: Option<EventTime>,
 }
 
+impl RawRecord<'_> {
+    /// No record: what a run's places hold before they are filled.
+    pub const NONE: Self = Self {
+        offset: Offset(0),
+        key: None,
+        value: None,
+        content_type: ContentType::Known(None),
+        logged_at: None,
+    };
+}
+
 /// A record's `content-type` header.
 #[derive(Clone, Copy)]
 pub enum ContentType<'a> {
     /// It lies ready; `None` if there is none.
     Known(Option<&'a [u8]>),
     /// It has to be looked for, which costs more than most readers want to pay for every record.
-    Asked(&'a dyn Fn() -> Option<&'a [u8]>),
+    Asked(&'a dyn AskHeader),
+}
+
+/// A record whose headers are still to be taken apart.
+pub trait AskHeader {
+    /// The value of its `content-type` header.
+    fn content_type(&self) -> Option<&[u8]>;
 }
 
 impl<'a> ContentType<'a> {
@@ -48,7 +65,7 @@ impl<'a> ContentType<'a> {
     pub fn get(self) -> Option<&'a [u8]> {
         match self {
             ContentType::Known(value) => value,
-            ContentType::Asked(ask) => ask(),
+            ContentType::Asked(record) => record.content_type(),
         }
     }
 }
@@ -127,7 +144,7 @@ impl SourceError {
 ///
 /// ```text
 /// loop {
-///     match source.read(patience, &mut |record| judge and absorb it)? {
+///     match source.read_runs(patience, &mut |run| judge and absorb it)? {
 ///         More | Idle => close the batch, look at barriers and shutdown
 ///         Ended       => flush all timers, stop
 ///     }
@@ -153,9 +170,19 @@ pub trait Source: Send {
     /// [`SourceError::OutOfRange`] where the source can tell at once.
     fn seek(&mut self, to: Offset) -> Result<(), SourceError>;
 
-    /// Calls `visit` for each record that is ready, in order of offsets, and returns within about
-    /// `patience`, or as soon as a few thousand records were visited. Offsets may skip (compaction,
-    /// transaction markers) but never go back. After `Ended` every call says `Ended`.
+    /// Calls `visit` with the records that are ready, in order of offsets, up to [`RUN`] at a time, and
+    /// returns within about `patience`, or as soon as a few thousand records were visited. Offsets may
+    /// skip (compaction, transaction markers) but never go back. After `Ended` every call says `Ended`.
+    ///
+    /// # Errors
+    /// See [`SourceError`]; records visited before the error were read well.
+    fn read_runs(
+        &mut self,
+        patience: Duration,
+        visit: &mut dyn FnMut(&[RawRecord<'_>]),
+    ) -> Result<Readiness, SourceError>;
+
+    /// As [`read_runs`](Source::read_runs), record by record.
     ///
     /// # Errors
     /// See [`SourceError`]; records visited before the error were read well.
@@ -163,8 +190,16 @@ pub trait Source: Send {
         &mut self,
         patience: Duration,
         visit: &mut dyn FnMut(RawRecord<'_>),
-    ) -> Result<Readiness, SourceError>;
+    ) -> Result<Readiness, SourceError> {
+        self.read_runs(patience, &mut |run| {
+            run.iter().copied().for_each(&mut *visit)
+        })
+    }
 }
+
+/// Records that a source lends together, at most: enough that the memory which each of them needs can be
+/// asked for at once, few enough that it is still near when its turn comes.
+pub const RUN: usize = 32;
 
 impl<S: Source + ?Sized> Source for Box<S> {
     fn replay(&self) -> Replay {
@@ -183,11 +218,11 @@ impl<S: Source + ?Sized> Source for Box<S> {
         (**self).seek(to)
     }
 
-    fn read(
+    fn read_runs(
         &mut self,
         patience: Duration,
-        visit: &mut dyn FnMut(RawRecord<'_>),
+        visit: &mut dyn FnMut(&[RawRecord<'_>]),
     ) -> Result<Readiness, SourceError> {
-        (**self).read(patience, visit)
+        (**self).read_runs(patience, visit)
     }
 }

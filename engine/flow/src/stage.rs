@@ -42,6 +42,10 @@ pub trait Stage: Send {
     /// Its state in a checkpoint.
     type Snapshot: Kept;
 
+    /// Is shown what it is going to take soon, so that the memory which that needs is asked for together.
+    /// Decides nothing: results are the same without it.
+    fn look_ahead(&self, _batch: &[Self::In]) {}
+
     /// Takes a batch in order, appending results to `out`.
     ///
     /// # Errors

@@ -117,12 +117,6 @@ impl WireListen<'_> {
         &self.user
     }
 
-    /// What the track's key follows from, as it is spelt here: MusicBrainz id, artist, title.
-    pub fn spelling(&self) -> [&str; 3] {
-        let mbid = self.mbid.as_deref().unwrap_or_default();
-        [mbid, &self.artist, &self.title]
-    }
-
     /// The play, borrowed. Works out the track's key.
     pub fn listen(&self) -> ListenRef<'_> {
         ListenRef {

@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use allocator_api2::alloc::{AllocError, Allocator, Global};
 
 /// Below this a table gains nothing: it lies in the cache, or in few pages.
-const WORTH_BYTES: usize = 16 * 1024 * 1024;
+const WORTH_BYTES: usize = 4 * 1024 * 1024;
 
 /// Makes room for `len` elements, at least doubling, and asks the system to back the room by large
 /// pages. Where it does not, nothing is lost.

@@ -104,6 +104,9 @@ pub struct RecommendStage {
 /// and measured all the same.
 const LEAST_SHARE: f64 = 1.0 / 16.0;
 
+/// How often a stage for which nothing comes looks whether its checkpoint is written.
+const WHILE_WRITING: Duration = Duration::from_millis(5);
+
 /// Whom to answer, after which play.
 #[derive(Serialize, Deserialize)]
 struct Asked {
@@ -141,7 +144,7 @@ impl RecommendStage {
             share: 1.0,
             round: Epoch(0),
             epoch: Epoch(0),
-            checkpoints: parts.checkpointing.take().map(Checkpoints::new),
+            checkpoints: (parts.checkpointing.take().map(Checkpoints::new)).transpose()?,
             records: records::Writer::new(settings.topics.clone(), settings.format),
             tally: StreamTally::default(),
             predictions: 0,
@@ -171,6 +174,15 @@ impl RecommendStage {
     /// go on. Without effect in exact mode.
     pub fn behind(&mut self, fill: f64) {
         self.share = (1.0 - fill).clamp(LEAST_SHARE, 1.0);
+    }
+
+    /// How long to wait for a batch before the stage is told that none came: shorter than `at_most` where
+    /// a checkpoint is being written, since what waits for that is not to wait longer.
+    pub fn patience(&self, at_most: Duration) -> Duration {
+        match self.is_writing() {
+            true => at_most.min(WHILE_WRITING),
+            false => at_most,
+        }
     }
 
     /// Takes a lane's batch in, closing epochs as they fill.
@@ -249,6 +261,9 @@ impl RecommendStage {
     /// # Errors
     /// See [`EngineError`].
     pub fn caught_up(&mut self) -> Result<(), EngineError> {
+        if self.is_writing() {
+            return self.go_on(false);
+        }
         if self.settings.exact || self.warm_up.is_some() || self.asked.is_empty() {
             return Ok(());
         }
@@ -261,6 +276,9 @@ impl RecommendStage {
     /// # Errors
     /// See [`EngineError`].
     pub fn idle(&mut self) -> Result<(), EngineError> {
+        if self.is_writing() {
+            return self.go_on(false);
+        }
         self.call_checkpoint();
         let nothing_new =
             self.waiting.is_empty() && self.chunk.is_empty() && self.inputs.is_empty();

@@ -257,7 +257,7 @@ fn recommend(
 ) -> Result<RunSummary> {
     let mut stage = RecommendStage::new(settings, parts)?;
     loop {
-        match outlet.receive(IDLE) {
+        match outlet.receive(stage.patience(IDLE)) {
             Received::Batch(batch) => {
                 stage.behind(outlet.fill());
                 progress.at(|| match outlet.depth() {

@@ -270,19 +270,18 @@ impl Source for Until {
         self.source.seek(to)
     }
 
-    fn read(
+    fn read_runs(
         &mut self,
         patience: Duration,
-        visit: &mut dyn FnMut(RawRecord<'_>),
+        visit: &mut dyn FnMut(&[RawRecord<'_>]),
     ) -> Result<Readiness, SourceError> {
         if self.source.position() >= self.end {
             return Ok(Readiness::Ended);
         }
         let end = self.end;
-        self.source.read(patience, &mut |record| {
-            if record.offset < end {
-                visit(record);
-            }
+        self.source.read_runs(patience, &mut |run| {
+            let before = run.partition_point(|record| record.offset < end);
+            visit(run.get(..before).unwrap_or_default());
         })
     }
 }

@@ -5,6 +5,7 @@
 //! are a function of its log and move with it.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -13,15 +14,16 @@ use segue_flow::epoch::LaneId;
 use segue_flow::lane::{Decode, Decoded};
 use segue_flow::names::{self, Name};
 use segue_flow::partition::partition_of;
+use segue_flow::source::RUN;
 use segue_flow::stage::StageError;
-use segue_flow::{RawRecord, Remedy};
+use segue_flow::{Offset, RawRecord, Remedy};
 use segue_listen::wire::{self, Format, Glance, WireListen};
-use segue_listen::{ListenRef, TrackId, TrackKey};
+use segue_listen::{EventTime, ListenRef, Span, TrackId, TrackKey};
 use segue_memory::LargePages;
 use serde::{Deserialize, Serialize};
 
 use crate::arrival::Arrival;
-use crate::spellings::{Spellings, Spelt};
+use crate::spellings::{Spelling, Spellings, Spelt};
 use crate::update::Update;
 
 /// The longest name of a listener that is accepted, in bytes: beyond it the record is an attack or
@@ -42,6 +44,16 @@ pub struct ListenDecoder {
     spellings: Spellings,
     /// First sights that were not announced yet.
     news: Vec<Update>,
+    /// What was made out of the records that come next, in their order.
+    ahead: VecDeque<Foreseen>,
+}
+
+/// What was made out of a record that has not been decoded.
+struct Foreseen {
+    offset: Offset,
+    /// The arrival that it is, and whether it lies where its key does not belong: of a listener and a
+    /// spelling of a track that were both seen before.
+    known: Option<(Arrival, bool)>,
 }
 
 impl ListenDecoder {
@@ -56,6 +68,7 @@ impl ListenDecoder {
             tracks: HashMap::default(),
             spellings: Spellings::default(),
             news: Vec::new(),
+            ahead: VecDeque::with_capacity(RUN),
         }
     }
 
@@ -83,24 +96,18 @@ impl ListenDecoder {
 
     /// The arrival that a play is whose listener and track were both seen before, spelt as here.
     fn recognised(&mut self, glance: &Glance<'_>) -> Option<Arrival> {
-        let (at, duration, played) = glance.times()?;
-        let spelling = self.spellings.of(glance.spelling())?;
-        let Spelt { track, tie } = self.spellings.get(spelling)?;
+        let times = glance.times()?;
+        let spelling = Spelling::of(glance.spelling())?;
+        let spelt = self.spellings.get(spelling)?;
         let slot = *self.slots.get(glance.user())?;
-        Some(Arrival {
-            slot,
-            track,
-            tie,
-            at,
-            duration,
-            played,
-        })
+        Some(arrival(slot, spelt, times))
     }
 
-    /// Looks a play up by its key, and remembers how it is spelt.
-    fn learnt(&mut self, listen: &WireListen<'_>) -> Result<Arrival, String> {
+    /// Looks a play up by its key, and remembers how it is spelt in these bytes.
+    fn learnt(&mut self, listen: &WireListen<'_>, value: &[u8]) -> Result<Arrival, String> {
         let arrival = self.intern(&listen.listen())?;
-        if let Some(spelling) = self.spellings.of(listen.spelling().map(str::as_bytes)) {
+        let glance = wire::glance(value);
+        if let Some(spelling) = glance.and_then(|glance| Spelling::of(glance.spelling())) {
             let spelt = Spelt {
                 track: arrival.track,
                 tie: arrival.tie,
@@ -110,13 +117,19 @@ impl ListenDecoder {
         Ok(arrival)
     }
 
-    /// Counts a record that lies where its key does not belong. It is not refused: the listener's plays
-    /// are here, and nowhere else.
-    fn placed(&self, key: Option<&[u8]>, user: &[u8], arrival: Arrival) -> Decoded<Arrival> {
-        if key.is_some_and(|key| self.is_misrouted(key, user, arrival.slot)) {
-            names::count(Name::Misrouted, 1);
+    /// The play, and whether it lies where its key does not belong.
+    fn place(&self, key: Option<&[u8]>, user: &[u8], arrival: Arrival) -> (Arrival, bool) {
+        let strays = key.is_some_and(|key| self.is_misrouted(key, user, arrival.slot));
+        (arrival, strays)
+    }
+
+    /// What was made out of a record when it was shown.
+    #[inline]
+    fn foreseen(&mut self, offset: Offset) -> Option<(Arrival, bool)> {
+        if self.ahead.front()?.offset != offset {
+            return None;
         }
-        Decoded::Item(arrival.at, arrival)
+        self.ahead.pop_front()?.known
     }
 
     #[inline]
@@ -178,6 +191,31 @@ impl ListenDecoder {
     }
 }
 
+/// When a play started, how long the track is, and how long it was played.
+type Times = (EventTime, Option<Span>, Option<Span>);
+
+/// A play of a listener and a track that are known.
+fn arrival(slot: u32, Spelt { track, tie }: Spelt, (at, duration, played): Times) -> Arrival {
+    Arrival {
+        slot,
+        track,
+        tie,
+        at,
+        duration,
+        played,
+    }
+}
+
+/// Counts a record that lies where its key does not belong. It is not refused: the listener's plays are
+/// here, and nowhere else.
+#[inline]
+fn counted((arrival, strays): (Arrival, bool)) -> Decoded<Arrival> {
+    if strays {
+        names::count(Name::Misrouted, 1);
+    }
+    Decoded::Item(arrival.at, arrival)
+}
+
 /// Low bits of a track key's digest.
 const fn tie(track: TrackKey) -> u32 {
     track.digest() as u32
@@ -209,13 +247,16 @@ impl Decode for ListenDecoder {
     type Snapshot = Names;
 
     fn decode(&mut self, record: &RawRecord<'_>) -> Result<Decoded<Arrival>, String> {
+        if let Some(known) = self.foreseen(record.offset) {
+            return Ok(counted(known));
+        }
         let Some(value) = record.value else {
             return Ok(Decoded::Nothing);
         };
         if let Some(glance) = wire::glance(value)
             && let Some(arrival) = self.recognised(&glance)
         {
-            return Ok(self.placed(record.key, glance.user(), arrival));
+            return Ok(counted(self.place(record.key, glance.user(), arrival)));
         }
         // What the bytes are decides. The header is not asked unless they say nothing: some logs have
         // to take all headers of a record apart for it.
@@ -223,9 +264,52 @@ impl Decode for ListenDecoder {
         match decoded.map_err(|error| refusal(record, error.to_string()))? {
             wire::Decoded::Heartbeat(at) => Ok(Decoded::Heartbeat(at)),
             wire::Decoded::Listen(listen) => {
-                let arrival = self.learnt(&listen)?;
-                Ok(self.placed(record.key, listen.user().as_bytes(), arrival))
+                let arrival = self.learnt(&listen, value)?;
+                Ok(counted(self.place(
+                    record.key,
+                    listen.user().as_bytes(),
+                    arrival,
+                )))
             }
+        }
+    }
+
+    /// Each look-up goes far away in memory. In one loop after the other none waits for the one before it.
+    fn look_ahead(&mut self, records: &[RawRecord<'_>], items: &mut Vec<Arrival>) {
+        self.ahead.clear();
+        let mut seen: [Option<(&[u8], Spelling, Times)>; RUN] = [None; RUN];
+        for (place, record) in seen.iter_mut().zip(records) {
+            if let Some(glance) = record.value.and_then(wire::glance)
+                && let Some(times) = glance.times()
+                && let Some(spelling) = Spelling::of(glance.spelling())
+            {
+                *place = Some((glance.user(), spelling, times));
+            }
+        }
+        for (_, spelling, _) in seen.iter().flatten() {
+            self.spellings.touch(*spelling);
+        }
+        let mut spelt = [None; RUN];
+        for (place, seen) in spelt.iter_mut().zip(&seen) {
+            *place = seen.and_then(|(_, spelling, _)| self.spellings.get(spelling));
+        }
+        let mut slots = [None; RUN];
+        for (place, seen) in slots.iter_mut().zip(&seen) {
+            *place = seen.and_then(|(user, ..)| self.slots.get(user).copied());
+        }
+        for (record, ((seen, spelt), slot)) in records.iter().zip(seen.iter().zip(spelt).zip(slots))
+        {
+            let known = match (seen, slot, spelt) {
+                (Some((user, _, times)), Some(slot), Some(spelt)) => {
+                    Some(self.place(record.key, user, arrival(slot, spelt, *times)))
+                }
+                _ => None,
+            };
+            items.extend(known.map(|(arrival, _)| arrival));
+            self.ahead.push_back(Foreseen {
+                offset: record.offset,
+                known,
+            });
         }
     }
 
@@ -282,6 +366,7 @@ impl Decode for ListenDecoder {
         self.listeners = names.listeners;
         self.spellings.clear();
         self.news.clear();
+        self.ahead.clear();
         Ok(())
     }
 }

@@ -3,73 +3,136 @@
 //!
 //! Only a short cut: what it answers is what the key would have, and nothing of it is in a checkpoint.
 
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use std::hint::black_box;
+
 use segue_listen::TrackId;
-use segue_memory::LargePages;
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Spellings longer than this, all parts together, are not remembered: bytes.
+/// Names longer than this, all together, are not remembered: bytes.
 const LONGEST: usize = 512;
 
-/// What the cache may hold beyond twice the number of tracks: a log in which everyone spells
-/// differently makes it begin anew, not grow.
-const SPARE: usize = 1 << 16;
+/// Places of a bucket, which is one line of the processor's cache.
+const PLACES: usize = 3;
 
-/// Between the parts; not a byte of any UTF-8 text, and what is not is never remembered.
-const SEPARATOR: u8 = 0xff;
+/// Buckets of an empty table, a power of two.
+const FEWEST: usize = 1 << 10;
+
+/// Buckets that a table may have for each track that is known: a log in which everyone spells differently
+/// makes it forget, not grow.
+const PER_TRACK: usize = 4;
 
 /// A spelling's hash: 96 bits are wide enough that a catalogue of 10^8 tracks expects no collision, and
-/// with what is known of it they fit into 20 bytes. The narrower the table, the more of it is in the
-/// processor's cache.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+/// with what is known of it they fit into 20 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Spelling([u32; 3]);
 
+impl Spelling {
+    /// Of the names of a track as they are encoded; `None` if there are none, or they are too long to be
+    /// remembered.
+    #[inline]
+    pub(crate) fn of(names: &[u8]) -> Option<Self> {
+        if names.is_empty() || names.len() > LONGEST {
+            return None;
+        }
+        let hash = xxh3_128(names);
+        Some(Self([0, 32, 64].map(|bits| (hash >> bits) as u32)))
+    }
+
+    /// Its bucket among so many, a power of two.
+    #[inline]
+    const fn bucket(self, buckets: usize) -> usize {
+        (self.0[0] as usize) & (buckets - 1)
+    }
+}
+
 /// What is known of a spelling's track.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Spelt {
     pub(crate) track: TrackId,
     /// Low bits of its key's digest.
     pub(crate) tie: u32,
 }
 
-/// Spellings seen.
-#[derive(Default)]
+/// The newest spellings of those that fall here, newest first, and how many there are.
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(64))]
+struct Bucket {
+    places: [(Spelling, Spelt); PLACES],
+    taken: u32,
+}
+
+impl Bucket {
+    fn put(&mut self, spelling: Spelling, spelt: Spelt) {
+        self.places.rotate_right(1);
+        self.places[0] = (spelling, spelt);
+        self.taken = (self.taken + 1).min(PLACES as u32);
+    }
+
+    fn known(&self) -> &[(Spelling, Spelt)] {
+        self.places.get(..self.taken as usize).unwrap_or_default()
+    }
+}
+
+/// Spellings seen. A look-up touches one line of memory; a full bucket forgets its oldest.
 pub(crate) struct Spellings {
-    known: HashMap<Spelling, Spelt, FixedState, LargePages>,
-    /// The parts of the one that is being hashed.
-    parts: Vec<u8>,
+    buckets: Vec<Bucket>,
+    /// Spellings that were put in since it has this size.
+    put: usize,
+}
+
+impl Default for Spellings {
+    fn default() -> Self {
+        Self {
+            buckets: vec![Bucket::default(); FEWEST],
+            put: 0,
+        }
+    }
 }
 
 impl Spellings {
-    /// Of a track's MusicBrainz id, artist and title; `None` if it is too long to be remembered.
-    pub(crate) fn of(&mut self, parts: [&[u8]; 3]) -> Option<Spelling> {
-        self.parts.clear();
-        for part in parts {
-            if self.parts.len() + part.len() >= LONGEST {
-                return None;
-            }
-            self.parts.extend_from_slice(part);
-            self.parts.push(SEPARATOR);
-        }
-        let hash = xxh3_128(&self.parts);
-        Some(Spelling([0, 32, 64].map(|bits| (hash >> bits) as u32)))
+    /// Reads the line of memory that a look-up will need: asked for together, many come together.
+    #[inline]
+    pub(crate) fn touch(&self, spelling: Spelling) {
+        let bucket = self.buckets.get(spelling.bucket(self.buckets.len()));
+        black_box(bucket.map(|bucket| bucket.taken));
     }
 
+    #[inline]
     pub(crate) fn get(&self, spelling: Spelling) -> Option<Spelt> {
-        self.known.get(&spelling).copied()
+        let bucket = self.buckets.get(spelling.bucket(self.buckets.len()))?;
+        let known = bucket.known().iter().find(|known| known.0 == spelling);
+        known.map(|known| known.1)
     }
 
     /// Remembers a spelling, where `tracks` are known.
     pub(crate) fn put(&mut self, spelling: Spelling, spelt: Spelt, tracks: usize) {
-        if self.known.len() >= 2 * tracks + SPARE {
-            self.known.clear();
+        // With one for each bucket one of fifty finds its bucket full.
+        if self.put >= self.buckets.len() && self.buckets.len() < PER_TRACK * tracks {
+            self.grow();
         }
-        self.known.insert(spelling, spelt);
+        self.put += 1;
+        let at = spelling.bucket(self.buckets.len());
+        if let Some(bucket) = self.buckets.get_mut(at) {
+            bucket.put(spelling, spelt);
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let mut grown = Vec::new();
+        let buckets = 2 * self.buckets.len();
+        segue_memory::make_room(&mut grown, buckets);
+        grown.resize(buckets, Bucket::default());
+        for (spelling, spelt) in self.buckets.iter().flat_map(|b| b.known().iter().rev()) {
+            if let Some(bucket) = grown.get_mut(spelling.bucket(buckets)) {
+                bucket.put(*spelling, *spelt);
+            }
+        }
+        self.buckets = grown;
     }
 
     pub(crate) fn clear(&mut self) {
-        self.known.clear();
+        *self = Self::default();
     }
 }
 
@@ -78,28 +141,51 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_do_not_run_into_each_other() {
+    fn what_is_short_enough_is_told_apart() {
+        assert_eq!(Spelling::of(b"a"), Spelling::of(b"a"));
+        assert_ne!(Spelling::of(b"a"), Spelling::of(b"b"));
+        let long = [b'x'; LONGEST + 1];
+        assert_eq!(Spelling::of(&long), None);
+        assert!(Spelling::of(&long[1..]).is_some());
+        assert_eq!(Spelling::of(b""), None);
+    }
+
+    #[test]
+    fn what_was_put_in_is_found_as_the_table_grows() {
         let mut spellings = Spellings::default();
-        let mut of = |parts: [&str; 3]| spellings.of(parts.map(str::as_bytes));
-        let one = of(["", "a b", "c"]);
-        assert_ne!(one, of(["", "a", "b c"]));
-        assert_ne!(one, of(["a b", "", "c"]));
-        assert_eq!(one, of(["", "a b", "c"]));
-        let long = "x".repeat(LONGEST);
-        assert_eq!(of(["", &long, ""]), None);
-        assert!(of(["", &long[..LONGEST - 3], ""]).is_some());
+        let of = |number: usize| Spelling::of(&number.to_le_bytes()).unwrap();
+        let spelt = |number: usize| Spelt {
+            track: TrackId(number as u32),
+            tie: !(number as u32),
+        };
+        let many = 20 * FEWEST;
+        for number in 0..many {
+            assert_eq!(spellings.get(of(number)), None);
+            spellings.put(of(number), spelt(number), number);
+        }
+        let found = (0..many).filter(|number| match spellings.get(of(*number)) {
+            Some(known) => {
+                assert_eq!(known, spelt(*number));
+                true
+            }
+            None => false,
+        });
+        let found = found.count();
+        assert!(found > many * 9 / 10, "{found} of {many}");
+        assert_eq!(spellings.get(of(many)), None);
+        spellings.clear();
+        assert_eq!(spellings.get(of(0)), None);
     }
 
     #[test]
     fn the_memory_is_bounded() {
         let mut spellings = Spellings::default();
-        let spelt = Spelt {
-            track: TrackId(0),
-            tie: 0,
-        };
-        for number in 0..3 * SPARE as u32 {
-            spellings.put(Spelling([number, 0, 0]), spelt, 1);
-            assert!(spellings.known.len() <= SPARE + 2);
+        for number in 0..10 * FEWEST {
+            let spelling = Spelling::of(&number.to_le_bytes()).unwrap();
+            spellings.put(spelling, Spelt::default(), 1);
         }
+        assert_eq!(spellings.buckets.len(), FEWEST);
+        let newest = Spelling::of(&(10 * FEWEST - 1).to_le_bytes()).unwrap();
+        assert_eq!(spellings.get(newest), Some(Spelt::default()));
     }
 }

@@ -26,10 +26,6 @@ pub struct SessionSettings {
     pub lateness: Span,
 }
 
-/// How many plays the stage looks ahead: enough for their memory to come all at once, few enough that
-/// it is still near when each one's turn comes.
-const AHEAD: usize = 32;
-
 /// One listener. What every play reads stands in the first 64 bytes, one line of the processor's
 /// cache; the plays themselves follow.
 #[derive(Default)]
@@ -148,19 +144,6 @@ impl ListeningStage {
         self.timers.len()
     }
 
-    /// Reads what these plays will need. With many listeners each is far away in memory; asked for
-    /// together, they arrive together.
-    #[inline]
-    fn look_ahead(&self, plays: &[Arrival]) {
-        let slots = || plays.iter().filter_map(|p| self.slots.get(p.slot as usize));
-        for slot in slots() {
-            black_box(slot.history.len());
-        }
-        for slot in slots() {
-            black_box(slot.history.foretaste());
-        }
-    }
-
     #[inline]
     fn play(&mut self, arrival: &Arrival, out: &mut Vec<Update>) {
         let number = arrival.slot;
@@ -265,12 +248,21 @@ impl Stage for ListeningStage {
     type Out = Update;
     type Snapshot = ListeningState;
 
+    /// With many listeners each is far away in memory; asked for together, they arrive together.
+    #[inline]
+    fn look_ahead(&self, plays: &[Arrival]) {
+        let slots = || plays.iter().filter_map(|p| self.slots.get(p.slot as usize));
+        for slot in slots() {
+            black_box(slot.history.len());
+        }
+        for slot in slots() {
+            black_box(slot.history.foretaste());
+        }
+    }
+
     fn absorb(&mut self, batch: &[Arrival], out: &mut Vec<Update>) -> Result<(), StageError> {
-        for plays in batch.chunks(AHEAD) {
-            self.look_ahead(plays);
-            for arrival in plays {
-                self.play(arrival, out);
-            }
+        for arrival in batch {
+            self.play(arrival, out);
         }
         self.tell();
         Ok(())

@@ -20,6 +20,8 @@ pub struct Glance<'a> {
     mbid: Option<&'a [u8]>,
     artist: Option<&'a [u8]>,
     title: Option<&'a [u8]>,
+    /// The three fields above as they are encoded, where they follow each other.
+    spelling: &'a [u8],
     at_ms: Option<i64>,
     duration_ms: Option<i64>,
     played_ms: Option<i64>,
@@ -32,9 +34,10 @@ impl<'a> Glance<'a> {
         self.user.unwrap_or_default()
     }
 
-    /// What the track's key follows from, as it is spelt here: MusicBrainz id, artist, title.
-    pub fn spelling(&self) -> [&'a [u8]; 3] {
-        [self.mbid, self.artist, self.title].map(Option::unwrap_or_default)
+    /// The encoded fields that the track's key follows from (MusicBrainz id, artist, title): the same bytes
+    /// are the same track. Empty where other fields lie between them.
+    pub fn spelling(&self) -> &'a [u8] {
+        self.spelling
     }
 
     /// When it started, how long the track is, and how long it was played; `None` where any of it is
@@ -74,10 +77,16 @@ impl<'a> Glance<'a> {
     }
 }
 
+/// The fields that name the track, as bits of what was seen.
+const NAMES: u16 = 1 << 2 | 1 << 3 | 1 << 4;
+
 /// What a record says, if it is an ordinary one in MessagePack; [`super::decode`] has the say about all
 /// others.
 pub fn glance(bytes: &[u8]) -> Option<Glance<'_>> {
+    let whole = bytes;
     let mut bytes = Bytes(bytes);
+    // Where the names of the track begin and end, and whether other fields lie between them.
+    let (mut names, mut torn) = (0..0, false);
     let pairs = match bytes.byte()? {
         short @ 0x80..=0x8f => usize::from(short & 0x0f),
         0xde => usize::from(u16::from_be_bytes(bytes.array()?)),
@@ -86,6 +95,7 @@ pub fn glance(bytes: &[u8]) -> Option<Glance<'_>> {
     let mut glance = Glance::default();
     let mut seen = 0u16;
     for _ in 0..pairs {
+        let from = whole.len() - bytes.0.len();
         let bit = match bytes.string()? {
             b"v" => {
                 glance.v = u16::try_from(bytes.integer()?).ok()?;
@@ -129,6 +139,14 @@ pub fn glance(bytes: &[u8]) -> Option<Glance<'_>> {
             return None;
         }
         seen |= bit;
+        if bit & NAMES != 0 {
+            torn |= !names.is_empty() && names.end != from;
+            let begin = if names.is_empty() { from } else { names.start };
+            names = begin..whole.len() - bytes.0.len();
+        }
+    }
+    if !torn {
+        glance.spelling = whole.get(names)?;
     }
     // A record without a version is one that `rmp-serde` refuses.
     (seen & 1 != 0 && bytes.0.is_empty()).then_some(glance)

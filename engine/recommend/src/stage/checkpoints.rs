@@ -4,15 +4,16 @@
 //! When one is due the lanes are called. Each answers with its state behind the results that led to
 //! it; what a lane hands over after that waits until all have answered. Then everything that was taken
 //! in is in this stage's state, and nothing else: the parts are written, the manifest last, and the
-//! sink commits results and offsets. A crash before that commit leaves the checkpoint before it as
+//! sink commits results and offsets. They are written on another thread, and the lanes go on: what they
+//! hand over waits, up to a bound, since what came of it would belong to the next commit. A crash before that commit leaves the checkpoint before it as
 //! the one whose offsets are committed; a crash after it leaves this one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use segue_catalog::durations::DurationEstimates;
-use segue_flow::barrier::{Barrier, LAST};
-use segue_flow::checkpoint::{ManifestBody, Position, decode, encode};
+use segue_flow::barrier::{Barrier, BarrierCall, LAST};
+use segue_flow::checkpoint::{CheckpointWriter, ManifestBody, Position, Whole, decode, encode};
 use segue_flow::lane::Batch;
 use segue_flow::{Epoch, LaneId, Offset, OffsetRange, Remedy};
 use segue_sessions::Update;
@@ -43,14 +44,28 @@ fn recommender_part(name: &str) -> String {
 }
 
 /// Where a lane stood, and its state there.
+#[derive(Clone)]
 struct Answer {
     position: Offset,
     state: Vec<u8>,
 }
 
+/// Batches that lanes may hand over while a checkpoint is written, before they have to wait: at the
+/// largest about 10 MB.
+const HELD: usize = 128;
+
+/// How long it is waited at a time for a checkpoint to be written.
+const WRITING: Duration = Duration::from_millis(100);
+
 /// Checkpoints of a run.
 pub(super) struct Checkpoints {
-    with: Checkpointing,
+    writer: CheckpointWriter,
+    call: BarrierCall,
+    every: Duration,
+    topic: String,
+    fixed: BTreeMap<String, String>,
+    /// The inputs of the checkpoint that is being written, to be committed with it.
+    writing: Option<Vec<OffsetRange>>,
     /// The barrier that was called and not answered by all lanes yet.
     called: Option<u64>,
     /// When it was, or the last one.
@@ -70,9 +85,14 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    pub(super) fn new(with: Checkpointing) -> Self {
-        Self {
-            with,
+    pub(super) fn new(with: Checkpointing) -> Result<Self, EngineError> {
+        Ok(Self {
+            writer: CheckpointWriter::start(with.store)?,
+            call: with.call,
+            every: with.every,
+            topic: with.topic,
+            fixed: with.fixed,
+            writing: None,
             called: None,
             called_at: Duration::ZERO,
             answers: BTreeMap::new(),
@@ -81,13 +101,55 @@ impl Checkpoints {
             committed: BTreeMap::new(),
             anything_new: false,
             due_at_once: false,
-        }
+        })
     }
 
     fn all_answered(&self, lanes: &BTreeSet<LaneId>) -> bool {
         let answered =
             |lane: &LaneId| self.answers.contains_key(lane) || self.stopped.contains_key(lane);
         lanes.iter().all(answered)
+    }
+
+    /// Begins to write what the lanes answered and what the stage knows.
+    fn write(
+        &mut self,
+        epoch: Epoch,
+        partitions: u32,
+        answers: BTreeMap<LaneId, Answer>,
+        parts: Vec<(String, Vec<u8>)>,
+    ) {
+        // What a lane that has stopped said is said again each time.
+        let stopped = self
+            .stopped
+            .iter()
+            .map(|(lane, answer)| (*lane, answer.clone()));
+        let lanes: BTreeMap<LaneId, Answer> = answers.into_iter().chain(stopped).collect();
+        let range = |(lane, answer): (&LaneId, &Answer)| OffsetRange {
+            lane: *lane,
+            from: (self.committed.get(lane).copied())
+                .unwrap_or(answer.position)
+                .min(answer.position),
+            to: answer.position,
+        };
+        self.writing = Some(lanes.iter().map(range).collect());
+        let positions = lanes.iter().map(|(lane, answer)| Position {
+            topic: self.topic.clone(),
+            partition: lane.0,
+            offset: answer.position,
+        });
+        let body = ManifestBody {
+            partitions,
+            positions: positions.collect(),
+            formats: BTreeMap::from([(PART.to_owned(), VERSION)]),
+            fixed: self.fixed.clone(),
+        };
+        let lanes = lanes.into_iter();
+        let lanes = lanes.map(|(lane, answer)| (lane_part(lane), answer.state));
+        self.writer.write(Whole {
+            epoch,
+            parts: lanes.chain(parts).collect(),
+            body,
+        });
     }
 }
 
@@ -139,6 +201,11 @@ impl RecommendStage {
         let Some(checkpoints) = &mut self.checkpoints else {
             return Ok(Some(batch));
         };
+        if checkpoints.writing.is_some() {
+            checkpoints.held.push_back(batch);
+            let full = checkpoints.held.len() >= HELD;
+            return self.go_on(full).map(|()| None);
+        }
         if checkpoints.answers.contains_key(&batch.covers.lane) {
             checkpoints.held.push_back(batch);
             return Ok(None);
@@ -173,16 +240,17 @@ impl RecommendStage {
             return;
         };
         let due = checkpoints.due_at_once
-            || now >= checkpoints.called_at.saturating_add(checkpoints.with.every);
+            || now >= checkpoints.called_at.saturating_add(checkpoints.every);
         if due && checkpoints.anything_new && checkpoints.called.is_none() {
             checkpoints.due_at_once = false;
             checkpoints.called_at = now;
-            checkpoints.called = Some(checkpoints.with.call.call());
+            checkpoints.called = Some(checkpoints.call.call());
         }
     }
 
     /// All lanes have stopped: what is left is committed, if all of them could say where they stood.
     pub(super) fn last_checkpoint(&mut self) -> Result<(), EngineError> {
+        self.go_on(true)?;
         // What waited for a lane that has stopped instead of answering.
         let held = self.checkpoints.as_mut().map(|checkpoints| {
             checkpoints.called = None;
@@ -206,6 +274,7 @@ impl RecommendStage {
                 .for_each(|c| c.anything_new = true);
         }
         self.checkpoint()?;
+        self.go_on(true)?;
         match &self.checkpoints {
             Some(checkpoints) if checkpoints.anything_new => Err(EngineError::NotCommitted),
             _ => Ok(()),
@@ -225,50 +294,64 @@ impl RecommendStage {
         checkpoints.called = None;
         let answers = std::mem::take(&mut checkpoints.answers);
         if std::mem::take(&mut checkpoints.anything_new) {
-            let lanes: Vec<(LaneId, &Answer)> = answers
-                .iter()
-                .chain(&checkpoints.stopped)
-                .map(|(lane, answer)| (*lane, answer))
-                .collect();
-            let partitions = self.settings.lanes;
-            match seal(&mut checkpoints.with, self.epoch, partitions, &lanes, parts) {
-                Ok(()) => {
-                    let before = |lane| checkpoints.committed.get(&lane).copied();
-                    let range = |(lane, answer): &(LaneId, &Answer)| OffsetRange {
-                        lane: *lane,
-                        from: before(*lane)
-                            .unwrap_or(answer.position)
-                            .min(answer.position),
-                        to: answer.position,
-                    };
-                    let inputs: Vec<OffsetRange> = lanes.iter().map(range).collect();
-                    checkpoints.committed =
-                        inputs.iter().map(|range| (range.lane, range.to)).collect();
-                    self.inputs.clear();
-                    self.commit(&inputs)?;
-                    self.prune();
-                }
-                // What was written stays in the open epoch; the next checkpoint takes it along.
-                Err(error) if error.remedy() == Remedy::Retry => {
-                    tracing::warn!(%error, "no checkpoint this time");
-                    checkpoints.anything_new = true;
-                }
-                Err(error) => return Err(error.into()),
-            }
+            checkpoints.write(self.epoch, self.settings.lanes, answers, parts);
+            return Ok(());
         }
+        self.take_held()
+    }
+
+    /// Whether a checkpoint is being written: what is written to the sink until it is sealed would be
+    /// committed with it.
+    pub(super) fn is_writing(&self) -> bool {
+        let checkpoints = self.checkpoints.as_ref();
+        checkpoints.is_some_and(|checkpoints| checkpoints.writing.is_some())
+    }
+
+    /// Commits the checkpoint that is being written, if it is sealed by now (or as soon as it is, where
+    /// `wait` says so), and takes in what has waited for that.
+    pub(super) fn go_on(&mut self, wait: bool) -> Result<(), EngineError> {
+        let Some(checkpoints) = &mut self.checkpoints else {
+            return Ok(());
+        };
+        let Some(inputs) = checkpoints.writing.take() else {
+            return Ok(());
+        };
+        let patience = if wait { WRITING } else { Duration::ZERO };
+        let outcome = loop {
+            match checkpoints.writer.outcome(patience) {
+                Some(outcome) => break outcome,
+                None if wait => {}
+                None => {
+                    checkpoints.writing = Some(inputs);
+                    return Ok(());
+                }
+            }
+        };
+        match outcome {
+            Ok(()) => {
+                checkpoints.committed = inputs.iter().map(|range| (range.lane, range.to)).collect();
+                self.inputs.clear();
+                self.commit(&inputs)?;
+                if let Some(checkpoints) = &self.checkpoints {
+                    checkpoints.writer.prune();
+                }
+            }
+            // What was written stays in the open epoch; the next checkpoint takes it along.
+            Err(error) if error.remedy() == Remedy::Retry => {
+                tracing::warn!(%error, "no checkpoint this time");
+                checkpoints.anything_new = true;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.take_held()
+    }
+
+    fn take_held(&mut self) -> Result<(), EngineError> {
         let held = match &mut self.checkpoints {
             Some(checkpoints) => std::mem::take(&mut checkpoints.held),
             None => VecDeque::new(),
         };
         held.into_iter().try_for_each(|batch| self.take(batch))
-    }
-
-    fn prune(&mut self) {
-        if let Some(checkpoints) = &mut self.checkpoints
-            && let Err(error) = checkpoints.with.store.prune()
-        {
-            tracing::warn!(%error, "old checkpoints stay for now");
-        }
     }
 
     /// Whether every recommender can be kept: better known before the first play than after the crash.
@@ -394,34 +477,4 @@ impl RecommendStage {
         }
         Ok(())
     }
-}
-
-fn seal(
-    with: &mut Checkpointing,
-    epoch: Epoch,
-    partitions: u32,
-    lanes: &[(LaneId, &Answer)],
-    parts: Vec<(String, Vec<u8>)>,
-) -> Result<(), segue_flow::checkpoint::CheckpointError> {
-    let positions = lanes.iter().map(|(lane, answer)| Position {
-        topic: with.topic.clone(),
-        partition: lane.0,
-        offset: answer.position,
-    });
-    let mut positions: Vec<Position> = positions.collect();
-    positions.sort_by_key(|position| position.partition);
-    let body = ManifestBody {
-        partitions,
-        positions,
-        formats: BTreeMap::from([(PART.to_owned(), VERSION)]),
-        fixed: with.fixed.clone(),
-    };
-    let mut draft = with.store.begin(epoch)?;
-    for (lane, answer) in lanes {
-        draft.part(&lane_part(*lane), answer.state.clone())?;
-    }
-    for (name, bytes) in parts {
-        draft.part(&name, bytes)?;
-    }
-    draft.seal(body).map(|_| ())
 }

@@ -28,10 +28,10 @@ impl Source for Recordless {
     fn seek(&mut self, _: Offset) -> Result<(), SourceError> {
         Ok(())
     }
-    fn read(
+    fn read_runs(
         &mut self,
         patience: Duration,
-        _: &mut dyn FnMut(RawRecord<'_>),
+        _: &mut dyn FnMut(&[RawRecord<'_>]),
     ) -> Result<Readiness, SourceError> {
         (self.0)(patience)
     }

@@ -84,10 +84,10 @@ impl Source for OutOfReach {
     fn seek(&mut self, _: Offset) -> Result<(), SourceError> {
         Ok(())
     }
-    fn read(
+    fn read_runs(
         &mut self,
         _: Duration,
-        _: &mut dyn FnMut(RawRecord<'_>),
+        _: &mut dyn FnMut(&[RawRecord<'_>]),
     ) -> Result<Readiness, SourceError> {
         Err(SourceError::Unreachable {
             address: "nowhere".to_owned(),
