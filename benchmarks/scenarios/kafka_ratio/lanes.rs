@@ -29,7 +29,7 @@ const QUEUE: QueueSettings = QueueSettings {
 };
 const IDLE: Duration = Duration::from_millis(100);
 /// Batches that may wait for a checkpoint to be written, as in a run.
-const HELD: usize = 128;
+const HELD: usize = 512;
 const WRITING: Duration = Duration::from_millis(100);
 const EVERY: Duration = Duration::from_secs(1);
 /// How long a transaction may stay open.

@@ -51,8 +51,8 @@ struct Answer {
 }
 
 /// Batches that lanes may hand over while a checkpoint is written, before they have to wait: at the
-/// largest about 10 MB.
-const HELD: usize = 128;
+/// largest about 40 MB.
+const HELD: usize = 512;
 
 /// How long it is waited at a time for a checkpoint to be written.
 const WRITING: Duration = Duration::from_millis(100);
