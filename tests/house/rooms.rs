@@ -105,6 +105,7 @@ const WITH_THE_BINARY: &[&str] = &[
     "connectors/kafka",
     "replay",
     "engine/sessions",
+    "engine/encode",
     "engine/recommend",
     "engine/e4srec",
 ];

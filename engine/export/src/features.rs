@@ -267,7 +267,10 @@ impl Encoder for Vectors {
         let mut bytes = vec![0; 4 * self.dimensions];
         let mut outcomes = Vec::with_capacity(tracks.len());
         for track in tracks {
-            let Some(row) = self.rows.get(&track.key).copied() else {
+            // The library may know it by its names where the log has its id.
+            let names = || TrackKey::from_names(&track.artist, &track.title);
+            let row = self.rows.get(&track.key);
+            let Some(row) = row.or_else(|| self.rows.get(&names())).copied() else {
                 rows.resize(rows.len() + self.dimensions, 0.0);
                 outcomes.push(Err(ContentError {
                     track: track.key.to_string(),

@@ -72,6 +72,7 @@ impl RecommendStage {
             self.tell_settled(user, track, previous, (ratio, false))?;
             ratio_of_previous = ratio;
         }
+        self.parts.durations.played(track, play.stated.duration());
         self.tally.play(play.at);
         if let Some(part) = play.stated.part() {
             self.tally.settled(Basis::Player, own);
