@@ -26,7 +26,7 @@ pub(crate) const INTERACTIONS: [Column; 13] = [
     column(
         "session",
         Long,
-        "the session's number: rows of a session stand together, in order of time; sessions in the order in which they end",
+        "the session's number: rows of a session stand together, in order of time; sessions in the order in which they close",
     ),
     column("position", Int, "the play's place in its session, from 0"),
     column("started_at", Time, "when it started, UTC"),

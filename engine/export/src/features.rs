@@ -11,7 +11,8 @@ use std::io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
 use segue_catalog::content::TrackContent;
 use segue_catalog::encoder::{ContentError, Encoder, EncoderError};
 use segue_flow::Remedy;
@@ -201,12 +202,10 @@ impl Vectors {
         if length > LONGEST_HEAD {
             return Err(wrong("it is no safetensors file".to_owned()));
         }
-        let mut head = (length).to_le_bytes().to_vec();
-        head.resize(8 + length as usize, 0);
-        let json = head.get_mut(8..).unwrap_or_default();
-        file.read_exact(json).map_err(io())?;
-        let (_, metadata) =
-            SafeTensors::read_metadata(&head).map_err(|error| wrong(error.to_string()))?;
+        let mut head = vec![0; usize::try_from(length).unwrap_or(0)];
+        file.read_exact(&mut head).map_err(io())?;
+        let metadata: Metadata =
+            serde_json::from_slice(&head).map_err(|error| wrong(error.to_string()))?;
         let vectors = metadata.info("vectors");
         let (shape, begin) = match vectors {
             Some(info) if info.dtype == Dtype::F32 => (&info.shape, info.data_offsets.0),
@@ -294,6 +293,7 @@ impl Encoder for Vectors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use safetensors::SafeTensors;
     use segue_listen::TrackId;
 
     fn track(title: &str) -> TrackContent {

@@ -8,7 +8,7 @@ use parquet::record::Field;
 use segue_flow::epoch::LaneId;
 use segue_flow::lane::Decode;
 use segue_flow::stage::Stage;
-use segue_listen::{ListenRef, SessionGap, Span, TrackKey, Watermark};
+use segue_listen::{ListenRef, SessionGap, Span, TrackKey, Watermark, WatermarkClock};
 use segue_sessions::{ListenDecoder, ListeningStage, SessionSettings};
 
 use crate::split::Shares;
@@ -23,8 +23,11 @@ fn updates(log: &[Said<'_>]) -> Vec<Update> {
         gap: SessionGap::default(),
         lateness: Span::from_minutes(60),
     });
+    let mut clock = WatermarkClock::new(Span::ZERO, Span::ZERO);
     let mut out = Vec::new();
     for (user, title, at, duration, played) in log {
+        clock.observe(EventTime::from_millis(at * 1_000));
+        stage.advance(clock.watermark().unwrap(), &mut out).unwrap();
         let arrival = decoder.intern(&ListenRef {
             user,
             track: TrackKey::from_names("Björk", title),
