@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod binary;
+mod cold_start;
 mod config;
 mod crash;
 mod demo;
@@ -71,6 +72,10 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         config: include_str!("demo/prequential.toml"),
         run: demo::prequential,
+    },
+    Scenario {
+        config: include_str!("cold_start/scenario.toml"),
+        run: cold_start::run,
     },
     Scenario {
         config: include_str!("kafka_ratio/scenario.toml"),

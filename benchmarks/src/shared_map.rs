@@ -11,7 +11,7 @@ use segue_flow::timers::Timers;
 use segue_listen::history::Inserted;
 use segue_listen::session::Placed;
 use segue_listen::{EventTime, History, Play, SessionGap, Sessions, Span, Watermark};
-use segue_sessions::{Arrival, PlayUpdate, SessionSettings, Settled, Update, Witness};
+use segue_sessions::{Arrival, PlayUpdate, SessionSettings, Settled, Stated, Update, Witness};
 
 #[derive(Default)]
 struct Listener {
@@ -69,7 +69,7 @@ impl SharedMap {
             slot,
             track: arrival.track,
             at: arrival.at,
-            played: None,
+            stated: Stated::of(None, None),
             placement,
             session,
             newest: true,

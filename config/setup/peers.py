@@ -1,4 +1,5 @@
-"""A Python of its own for references and peers: PyTorch, transformers, PEFT and what they stand on.
+"""A Python of its own for references and peers: PyTorch, transformers, PEFT, pandas, Hugging Face
+datasets and what they stand on.
 
 PyPI's PyTorch is built for CUDA and asks for 2 GB of NVIDIA's libraries, most of which a CPU never
 calls. Two small ones are really needed (see `peers.txt`). The others only have to be there when
@@ -47,7 +48,7 @@ CALLED = (
 )
 # What must work in the end, and what is shown for it.
 TRIAL = (
-    "import torch, transformers, peft, gguf, safetensors, accelerate, numpy;"
+    "import torch, transformers, peft, gguf, safetensors, accelerate, numpy, pandas, datasets;"
     " assert torch.ones(3, 3).mm(torch.ones(3, 3)).sum() == 27 and not torch.cuda.is_available();"
     " print(f'torch {torch.__version__}, transformers {transformers.__version__},"
     " peft {peft.__version__}')"

@@ -1,4 +1,4 @@
-//! The arrows between rooms, and the wall before libtorch, librdkafka and Arrow.
+//! The arrows between rooms, and the wall before libtorch, librdkafka, Arrow and Parquet.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
@@ -61,6 +61,15 @@ const ROOMS: &[(&str, &[&str])] = &[
             "engine/nn",
         ],
     ),
+    (
+        "engine/export",
+        &[
+            "engine/listen",
+            "engine/flow",
+            "engine/catalog",
+            "engine/sessions",
+        ],
+    ),
     ("engine/segue", ALL),
     ("benchmarks", WITH_THE_BINARY),
     ("tests", ALL),
@@ -81,6 +90,7 @@ const ALL: &[&str] = &[
     "engine/encode",
     "engine/recommend",
     "engine/e4srec",
+    "engine/export",
 ];
 
 /// The binary's wiring, and what a figure is taken of by itself: what is measured end to end is what
@@ -95,6 +105,7 @@ const WITH_THE_BINARY: &[&str] = &[
     "connectors/kafka",
     "replay",
     "engine/sessions",
+    "engine/encode",
     "engine/recommend",
     "engine/e4srec",
 ];
@@ -108,6 +119,7 @@ const HEAVY: &[(&str, &str)] = &[
     ("rdkafka-sys", "librdkafka"),
     ("arrow", "Arrow"),
     ("arrow-array", "Arrow"),
+    ("parquet", "Parquet"),
 ];
 
 /// A member of a workspace as the table sees it: its folder, and the folders of ours it stands on.

@@ -6,6 +6,10 @@ use segue_listen::duration::{EstimatedDuration, GapSketch};
 use segue_listen::{Span, TrackId};
 use serde::{Deserialize, Serialize};
 
+mod judged;
+
+pub use judged::{DurationErrors, DurationReport};
+
 /// Estimates below this confidence are not used: a track whose gaps scatter has no upper cluster.
 const LEAST_CONFIDENCE: f32 = 0.3;
 
@@ -19,6 +23,9 @@ pub struct DurationEstimates {
     touched: Vec<TrackId>,
     known: usize,
     version: u64,
+    /// To judge the estimates by.
+    #[serde(default)]
+    stated: judged::Stated,
 }
 
 impl DurationEstimates {
@@ -32,6 +39,17 @@ impl DurationEstimates {
             sketch.note(gap);
             self.touched.push(track);
         }
+    }
+
+    /// Notes a play of `track`, and its length where the event states one: estimates are judged by it,
+    /// and rest on gaps alone.
+    pub fn played(&mut self, track: TrackId, stated: Option<Span>) {
+        self.stated.played(track, stated);
+    }
+
+    /// How far the estimates of the last barrier are from what events state; `None` where none does.
+    pub fn judge(&self) -> Option<DurationReport> {
+        self.stated.judge(|track| self.get(track))
     }
 
     /// The estimate for one track as it stands, with its confidence.

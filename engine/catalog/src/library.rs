@@ -37,6 +37,8 @@ pub struct TrackMedia {
 #[derive(Debug, Default)]
 pub struct Library {
     media: HashMap<TrackKey, TrackMedia, FixedState>,
+    /// Keys of names, for tracks that are kept under their MusicBrainz id.
+    by_names: HashMap<TrackKey, TrackKey, FixedState>,
 }
 
 /// A library that cannot be read. Nothing is encoded from a part of it.
@@ -105,6 +107,10 @@ impl Library {
             };
             let line: Line = serde_json::from_str(&line).map_err(|e| wrong(e.to_string()))?;
             let key = key(&line).map_err(|problem| wrong(problem.to_owned()))?;
+            let names = TrackKey::from_names(&line.artist, &line.title);
+            if names != key && !(line.artist.is_empty() && line.title.is_empty()) {
+                library.by_names.insert(names, key);
+            }
             let media = library.media.entry(key).or_default();
             for (known, said) in [
                 (&mut media.artist, line.artist),
@@ -123,7 +129,18 @@ impl Library {
         Ok(library)
     }
 
-    /// What is known of a track.
+    /// What is known of a track of a log: by its key, else by its names, whichever of the two the
+    /// library and the log have.
+    pub fn of(&self, track: TrackKey, artist: &str, title: &str) -> Option<&TrackMedia> {
+        let by_names = || {
+            let names = TrackKey::from_names(artist, title);
+            let key = self.by_names.get(&names).unwrap_or(&names);
+            self.media.get(key)
+        };
+        self.media(track).or_else(by_names)
+    }
+
+    /// What is known under a key.
     pub fn media(&self, track: TrackKey) -> Option<&TrackMedia> {
         self.media.get(&track)
     }
@@ -199,6 +216,30 @@ mod tests {
         let by_id = library.media(TrackKey::from_mbid(mbid).unwrap()).unwrap();
         assert_eq!(by_id.lyrics.as_deref(), Some("la la"));
         assert!(library.media(TrackKey::from_names("x", "y")).is_none());
+    }
+
+    #[test]
+    fn a_track_is_found_by_its_id_or_its_names_whichever_both_have() {
+        let mbid = "2b8cd7f8-2d9b-4dd1-a1a1-b9f9a7a1e0d1";
+        let library = read(&format!(
+            r#"{{"artist": "Björk", "title": "Joga", "album": "by names"}}
+{{"mbid": "{mbid}", "artist": "Björk", "title": "Isobel", "album": "by id"}}"#
+        ))
+        .unwrap();
+        let id = TrackKey::from_mbid(mbid).unwrap();
+        let other = TrackKey(7);
+        let album = |key, title| {
+            let media = library.of(key, "BJÖRK", title);
+            media.and_then(|media| media.album.as_deref())
+        };
+        // The log has an id that the library has not; the library has one that the log has not.
+        assert_eq!(album(other, "joga"), Some("by names"));
+        assert_eq!(
+            album(TrackKey::from_names("Björk", "Isobel"), "isobel"),
+            Some("by id")
+        );
+        assert_eq!(album(id, "misspelt"), Some("by id"));
+        assert_eq!(album(other, "Hunter"), None);
     }
 
     #[test]

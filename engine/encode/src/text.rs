@@ -264,7 +264,7 @@ impl Encoder for TextEncoder {
         let mut texts: Vec<(usize, String)> = Vec::new();
         let (names, lyrics) = (self.of != TextOf::Lyrics, self.of != TextOf::Names);
         for (row, track) in tracks.iter().enumerate() {
-            let media = self.library.media(track.key);
+            let media = self.library.of(track.key, &track.artist, &track.title);
             let album = media.and_then(|media| media.album.as_deref());
             let line = track_text(&track.title, &track.artist, album.unwrap_or_default());
             texts.extend(line.filter(|_| names).map(|line| (row, line)));

@@ -322,6 +322,7 @@ impl RecommendStage {
             encoded: self.content.encoded(),
             failed: self.content.failed(),
             durations_estimated: self.parts.durations.known() as u64,
+            durations: self.parts.durations.judge(),
             prequential: self.prequential.map(|p| p.report()),
             losses: self.losses.into_points(),
             rungs: self.ladder.map_or_else(Vec::new, |ladder| ladder.report()),

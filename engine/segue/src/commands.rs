@@ -10,6 +10,8 @@ pub mod demo;
 pub mod device;
 #[cfg(feature = "torch")]
 pub mod encode;
+#[cfg(feature = "export")]
+pub mod export;
 #[cfg(feature = "torch")]
 pub mod models;
 pub mod rekey;
@@ -69,6 +71,10 @@ enum Command {
     /// Encode what a library or folder of music sounds like, or what is written of it, into vectors.
     #[cfg(feature = "torch")]
     Encode(encode::EncodeCommand),
+    /// Write a log as a data set that pandas and Hugging Face datasets read: plays, sessions, ratios,
+    /// vectors, splits, and a card.
+    #[cfg(feature = "export")]
+    Export(export::Export),
     /// List, fetch or check pretrained models.
     #[cfg(feature = "torch")]
     Models(models::ModelsCommand),
@@ -100,6 +106,8 @@ impl Cli {
             Command::Adapters(command) => command.run(&config),
             #[cfg(feature = "torch")]
             Command::Encode(command) => command.run(&config),
+            #[cfg(feature = "export")]
+            Command::Export(command) => command.run(&config),
             #[cfg(feature = "torch")]
             Command::Models(command) => command.run(&config),
             Command::Config(command) => command.run(&config),

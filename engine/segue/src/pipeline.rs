@@ -21,7 +21,7 @@ use segue_catalog::encoder::Encoder;
 use segue_catalog::newcomers;
 use segue_flow::clock::WallClock;
 use segue_flow::lane::{Batch, Lane, LaneSettings, LaneState, run_together};
-use segue_flow::queue::{Outlet, Received, queue};
+use segue_flow::queue::{Outlet, QueueSettings, Received, WhenFull, queue};
 use segue_flow::{LaneId, Sink, Source};
 use segue_recommend::recommender::Recommender;
 use segue_recommend::stage::{
@@ -194,6 +194,44 @@ pub fn run(mut pipeline: Pipeline) -> Result<RunSummary> {
             ran?;
         }
         outcome
+    })
+}
+
+/// One lane alone, on a thread of its own; each of its batches goes to `take`. For whoever wants what
+/// lanes say and nothing of what comes after it.
+///
+/// # Errors
+/// The lane's own error, or the first of `take`, after which the lane ends.
+pub fn lane_alone(
+    source: Box<dyn Source>,
+    (lane, sessions): (LaneSettings, SessionSettings),
+    capacity: usize,
+    clock: &Arc<dyn WallClock>,
+    take: &mut dyn FnMut(Batch<Update>) -> Result<()>,
+) -> Result<()> {
+    let waiting = QueueSettings {
+        capacity,
+        // Nothing that a lane says is to be left out.
+        when_full: WhenFull::Block,
+    };
+    let (inlet, outlet) = queue("lanes", waiting, clock.clone());
+    let id = LaneId(0);
+    let (decoder, stage) = (ListenDecoder::new(id, 1), ListeningStage::new(sessions));
+    let lane = Lane::new(id, source, decoder, stage, inlet, lane);
+    std::thread::scope(|scope| {
+        let clock = clock.clone();
+        let worker = std::thread::Builder::new()
+            .name("lanes-0".to_owned())
+            .spawn_scoped(scope, move || {
+                run_lanes(vec![lane], &*clock, &AtomicBool::new(false))
+            })
+            .context("a thread of lanes cannot be started")?;
+        let taken = std::iter::from_fn(|| outlet.next()).try_for_each(take);
+        // The lane ends where nobody takes its batches any more.
+        drop(outlet);
+        let ran = worker.join();
+        ran.map_err(|_| anyhow!("a thread of lanes panicked: a bug"))??;
+        taken
     })
 }
 

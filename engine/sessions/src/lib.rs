@@ -20,4 +20,4 @@ pub mod update;
 pub use arrival::Arrival;
 pub use decoder::{LONGEST_USER, ListenDecoder};
 pub use stage::{ListeningStage, SessionSettings};
-pub use update::{PlayUpdate, Settled, Update, Witness};
+pub use update::{PlayUpdate, Settled, Stated, Update, Witness};

@@ -15,7 +15,7 @@ use segue_listen::{EventTime, History, Play, SessionGap, Sessions, Span, Waterma
 
 use crate::arrival::Arrival;
 use crate::snapshot::ListeningState;
-use crate::update::{PlayUpdate, Settled, Update, Witness};
+use crate::update::{PlayUpdate, Settled, Stated, Update, Witness};
 
 /// The rules.
 #[derive(Clone, Copy, Debug)]
@@ -192,7 +192,7 @@ impl ListeningStage {
             slot: number,
             track: arrival.track,
             at: arrival.at,
-            played: play.part(),
+            stated: Stated::of(play.duration(), arrival.played),
             placement,
             session,
             newest,

@@ -72,8 +72,8 @@ pub struct PlayUpdate {
     pub track: TrackId,
     /// When it started.
     pub at: EventTime,
-    /// How much of it was heard, where the player stated it.
-    pub played: Option<Part>,
+    /// What its own event states.
+    pub stated: Stated,
     /// What it did to the listener's sessions.
     pub placement: Placement,
     /// The session it is in, as far as it goes.
@@ -83,6 +83,52 @@ pub struct PlayUpdate {
     pub newest: bool,
     /// The play before it in the same session, which is over now.
     pub previous: Option<Settled>,
+}
+
+/// What an event states of its own play: 8 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Stated {
+    /// Milliseconds; `NOT_STATED`: nothing.
+    duration: u32,
+    played: u32,
+}
+
+const NOT_STATED: u32 = u32::MAX;
+
+impl Stated {
+    /// The track is so long, and so long it was played, as far as the event says so.
+    pub fn of(duration: Option<Span>, played: Option<Span>) -> Self {
+        let millis = |span: Option<Span>| {
+            span.map_or(NOT_STATED, |span| {
+                u32::try_from(span.millis().max(0))
+                    .map_or(NOT_STATED - 1, |m| m.min(NOT_STATED - 1))
+            })
+        };
+        Self {
+            duration: millis(duration),
+            played: millis(played),
+        }
+    }
+
+    /// How long the track is.
+    pub fn duration(self) -> Option<Span> {
+        span(self.duration)
+    }
+
+    /// How long it was played.
+    pub fn played(self) -> Option<Span> {
+        span(self.played)
+    }
+
+    /// How much of it was heard, by the player's word.
+    pub fn part(self) -> Option<Part> {
+        self.played()
+            .map(|played| Part::of(played, self.duration()))
+    }
+}
+
+fn span(millis: u32) -> Option<Span> {
+    (millis != NOT_STATED).then(|| Span::from_millis(i64::from(millis)))
 }
 
 /// A play that is over: only the next one of the session tells how much of it was heard.

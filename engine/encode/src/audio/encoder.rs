@@ -88,7 +88,7 @@ impl Encoder for AudioEncoder {
         let mut outcomes = Vec::with_capacity(tracks.len());
         for track in tracks {
             let audio = library
-                .media(track.key)
+                .of(track.key, &track.artist, &track.title)
                 .and_then(|media| media.audio.as_deref());
             let heard = match audio {
                 None => Err("the library names no audio of it".to_owned()),

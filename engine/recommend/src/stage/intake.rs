@@ -63,7 +63,7 @@ impl RecommendStage {
             self.newcomers.push_back(content.track);
             self.content.sighted(content);
         }
-        let own = play.played.and_then(|part| self.ratio(track, part));
+        let own = play.stated.part().and_then(|part| self.ratio(track, part));
         let mut ratio_of_previous = None;
         if let Some(previous) = &play.previous {
             let (track, ratio, basis) = self.settled(lane, previous)?;
@@ -72,8 +72,9 @@ impl RecommendStage {
             self.tell_settled(user, track, previous, (ratio, false))?;
             ratio_of_previous = ratio;
         }
+        self.parts.durations.played(track, play.stated.duration());
         self.tally.play(play.at);
-        if let Some(part) = play.played {
+        if let Some(part) = play.stated.part() {
             self.tally.settled(Basis::Player, own);
             let said = (part, Witness::Player);
             self.tell_completion(user, (track, play.at), said, (own, false))?;

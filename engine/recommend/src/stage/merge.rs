@@ -125,6 +125,7 @@ mod tests {
     use proptest::prelude::*;
     use segue_listen::session::{Placement, Session};
     use segue_listen::{EventTime, Span, TrackId, WatermarkClock};
+    use segue_sessions::Stated;
 
     fn play(at: i64, track: u32) -> Update {
         let at = EventTime::from_millis(at);
@@ -132,7 +133,7 @@ mod tests {
             slot: 0,
             track: TrackId(track),
             at,
-            played: None,
+            stated: Stated::of(None, None),
             placement: Placement::Opened,
             session: Session {
                 first: at,

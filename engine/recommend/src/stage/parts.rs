@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use segue_catalog::directory::{CatalogueFull, Directory};
-use segue_catalog::durations::DurationEstimates;
+use segue_catalog::durations::{DurationEstimates, DurationReport};
 use segue_catalog::newcomers::{Arrivals, Encoded};
 use segue_flow::barrier::BarrierCall;
 use segue_flow::checkpoint::{CheckpointError, CheckpointStore};
@@ -255,6 +255,8 @@ pub struct RunSummary {
     pub failed: u64,
     /// Tracks with an estimated duration.
     pub durations_estimated: u64,
+    /// How far estimated durations are from those that events state; absent if none does.
+    pub durations: Option<DurationReport>,
     /// How well it was predicted; absent if nothing was measured.
     pub prequential: Option<PrequentialReport>,
     /// Mean losses of online learning: (recommender, epoch, loss); of a long run, means of neighbours.

@@ -238,6 +238,7 @@ impl About {
             commit: commit(),
             seed: config.seed,
             prequential: summary.prequential.clone(),
+            durations: summary.durations.clone(),
             headline: models::headline(),
             latency: Latency::of(&seen.latency),
             ..Report::default()

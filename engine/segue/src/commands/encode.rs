@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::models::place;
 use crate::{shutdown, watch};
 
-mod model;
+pub(super) mod model;
 mod store;
 
 #[cfg(test)]

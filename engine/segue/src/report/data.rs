@@ -1,5 +1,6 @@
 //! Everything a run can say about itself.
 
+use segue_catalog::durations::DurationReport;
 use segue_recommend::prequential::PrequentialReport;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,8 @@ pub struct Report {
     pub sessions: SessionLengths,
     /// How much of each track was heard.
     pub completion: Completion,
+    /// How far estimated track lengths are from stated ones; `None` if no event states one.
+    pub durations: Option<DurationReport>,
     /// How well each recommender predicted; `None` if nothing was evaluated.
     pub prequential: Option<PrequentialReport>,
     /// Whose lead is the headline; `None` if there is none to state.

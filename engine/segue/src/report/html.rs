@@ -157,6 +157,7 @@ const SECTIONS: [Section; 9] = [
                 &charts::completion(report),
                 &tables::completion(&report.completion),
             );
+            page.tables(&[tables::durations(report.durations.as_ref())]);
         },
     },
     Section {

@@ -1,9 +1,11 @@
 //! The figures as tables, the same for the terminal and the page. Cells are raw text: whoever says
 //! them escapes them.
 
+use segue_catalog::durations::DurationReport;
+
 use super::data::Report;
 use super::distributions::{Completion, SessionLengths};
-use super::figures::{ABSENT, about, count, day, micros, seconds, share};
+use super::figures::{ABSENT, about, count, day, micros, percent, seconds, share};
 
 /// A table: the first column names the row, the others are figures.
 #[derive(Clone, Debug, Default)]
@@ -199,6 +201,42 @@ pub(super) fn completion(completion: &Completion) -> Table {
     }
     if let Some(mean) = completion.mean() {
         table.caption = format!("What completion ratios rest on; their mean is {mean:.3}");
+    }
+    table
+}
+
+/// How far estimated track lengths are from those that events state.
+pub(super) fn durations(durations: Option<&DurationReport>) -> Table {
+    let mut table = Table::new(
+        "Estimated track lengths beside stated ones",
+        &[
+            "plays of the track",
+            "tracks with a stated length",
+            "estimated",
+            "median error",
+            "within 5 %",
+            "within 10 %",
+        ],
+        "no event states a track's length: estimates cannot be judged",
+    );
+    let Some(report) = durations else {
+        return table;
+    };
+    let classes = report.by_plays.iter().chain([&report.overall]);
+    for class in classes.filter(|class| class.tracks > 0) {
+        let plays = match (class.plays_from, class.plays_to) {
+            (1, None) => "any".to_owned(),
+            (from, None) => format!("{from} and more"),
+            (from, Some(to)) => format!("{from} to {to}"),
+        };
+        table.row([
+            plays,
+            count(class.tracks),
+            count(class.estimated),
+            (class.median_error).map_or_else(|| ABSENT.to_owned(), percent),
+            share(class.within_5_percent, class.estimated),
+            share(class.within_10_percent, class.estimated),
+        ]);
     }
     table
 }

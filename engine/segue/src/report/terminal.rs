@@ -32,6 +32,7 @@ pub fn render(report: &Report) -> String {
         tables::latency(report),
         tables::sessions(&report.sessions),
         tables::completion(&report.completion),
+        tables::durations(report.durations.as_ref()),
         tables::newest_adapters(report),
     ];
     if let Some(prequential) = &report.prequential {

@@ -8,6 +8,7 @@
 //! - `crash`: the program killed again and again loses and doubles nothing.
 //! - `group`: several instances share a topic; lanes move between them with their state.
 //! - `demo`: the demo on a small simulated log, with the real weights.
+//! - `export`: a log as a data set, read by Parquet's Rust, pandas and Hugging Face datasets.
 //! - `drain`: a signal drains within a time; beyond it the program ends, and nothing is lost.
 //! - `full_disk`: checkpoints that cannot be written cost nothing but themselves.
 //! - `stuck`: a run in which nothing moves says what stands.
@@ -27,6 +28,7 @@ mod crash;
 mod demo;
 mod drain;
 mod ends;
+mod export;
 mod full_disk;
 mod group;
 mod keys;

@@ -40,6 +40,7 @@ fn help_teaches_and_config_shows_every_key() {
         &["models", "pull", "--help"],
         &["models", "check", "--help"],
         &["train", "--help"],
+        &["export", "--help"],
     ] {
         let output = segue(arguments).output().unwrap();
         assert!(output.status.success());

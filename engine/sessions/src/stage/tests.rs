@@ -157,7 +157,7 @@ proptest! {
             stage.absorb(&[arrival(*slot, *track, *at)], &mut out).unwrap();
             for update in &out {
                 if let Update::Play(play) = update {
-                    prop_assert!(play.played.is_none(), "nobody stated it");
+                    prop_assert!(play.stated.played().is_none(), "nobody stated it");
                     if let Some(previous) = play.previous {
                         prop_assert!(previous.at <= play.at);
                         prop_assert_eq!(previous.gap, play.at.since(previous.at));
@@ -187,7 +187,7 @@ fn the_players_word_is_told_at_once_and_stands() {
         .unwrap();
     let plays = plays(&out);
     let quarter = Part::Ratio(Ratio::new(0.25).unwrap());
-    assert_eq!(plays[0].played, Some(quarter));
+    assert_eq!(plays[0].stated.part(), Some(quarter));
     let previous = plays[1].previous.unwrap();
     assert_eq!(previous.part, quarter, "not 0.9 by the gap");
     assert_eq!(previous.witness, Witness::Player);
@@ -209,7 +209,7 @@ fn where_no_length_is_stated_the_time_heard_is_told() {
         .unwrap();
     let plays = plays(&out);
     let seconds = |n| Part::Span(Span::from_seconds(n));
-    assert_eq!(plays[1].played, Some(seconds(30)));
+    assert_eq!(plays[1].stated.part(), Some(seconds(30)));
     let settled: Vec<_> = plays.iter().filter_map(|p| p.previous).collect();
     assert_eq!(
         settled
