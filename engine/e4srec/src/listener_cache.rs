@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 
 use segue_listen::UserId;
-use segue_nn::decoder::Pass;
+use segue_nn::decoder::{CachedPass, Pass};
 use segue_nn::kv_slots::{KvSlots, SlotId};
 use segue_nn::lora::Mode;
 use serde::{Deserialize, Serialize};
@@ -159,28 +159,43 @@ impl ListenerCache {
             planned.sort_by_key(Planned::fed);
             let mut rest = planned.as_slice();
             while !rest.is_empty() {
-                let (mut count, mut tokens) = (0, 0);
-                for plan in rest {
-                    let width =
-                        plan.fed() as usize + plan.places.len() * backbone.response() as usize;
-                    // A listener whose window begins anew would have all others padded to it.
-                    let padded = (count + 1) * width;
-                    tokens += width;
-                    let fits = count == 0
-                        || (count < self.batch_rows
-                            && padded <= self.batch_tokens
-                            && padded <= tokens + tokens / 2 + PADDING);
-                    if !fits {
+                // As many passes side by side as one may have tokens and rows.
+                let (mut batches, mut rows, mut tokens) = (Vec::new(), 0, 0);
+                while !rest.is_empty() {
+                    let (count, padded) = self.batch(rest, backbone.response() as usize);
+                    let fits =
+                        rows + count <= self.batch_rows && tokens + padded <= self.batch_tokens;
+                    if !batches.is_empty() && !fits {
                         break;
                     }
-                    count += 1;
+                    let (batch, later) = rest.split_at(count.clamp(1, rest.len()));
+                    batches.push(batch);
+                    (rows, tokens, rest) = (rows + count, tokens + padded, later);
                 }
-                let (batch, later) = rest.split_at(count.min(rest.len()));
-                found.push(self.pass(backbone, inputs, batch, &mut order)?);
-                rest = later;
+                found.append(&mut self.passes(backbone, inputs, &batches, &mut order)?);
             }
         }
         Ok((Tensor::f_cat(&found, 0)?, order))
+    }
+
+    /// How many of these, of ascending length, go through the model in one pass, and its tokens.
+    fn batch(&self, planned: &[Planned<'_>], response: usize) -> (usize, usize) {
+        let (mut count, mut tokens, mut whole) = (0, 0, 0);
+        for plan in planned {
+            let width = plan.fed() as usize + plan.places.len() * response;
+            // A listener whose window begins anew would have all others padded to it.
+            let padded = (count + 1) * width;
+            tokens += width;
+            let fits = count == 0
+                || (count < self.batch_rows
+                    && padded <= self.batch_tokens
+                    && padded <= tokens + tokens / 2 + PADDING);
+            if !fits {
+                break;
+            }
+            (count, whole) = (count + 1, padded);
+        }
+        (count, whole)
     }
 
     fn plan<'r>(&self, run: &'r Run, inputs: &InputTable) -> Planned<'r> {
@@ -217,27 +232,53 @@ impl ListenerCache {
         }
     }
 
-    fn pass(
+    /// The answers of passes side by side, of each in the order that is added to `order`.
+    fn passes(
         &mut self,
         backbone: &Backbone,
         inputs: &InputTable,
-        batch: &[Planned<'_>],
+        batches: &[&[Planned<'_>]],
         order: &mut Vec<usize>,
-    ) -> Result<Tensor, ModelError> {
+    ) -> Result<Vec<Tensor>, ModelError> {
         self.turn += 1;
-        let before = backbone.instruction();
-        // Nobody in this batch is evicted by another; whoever was by an earlier batch is planned
-        // anew.
-        for plan in batch {
+        // Nobody in these is evicted by another; whoever was by earlier ones is planned anew.
+        for plan in batches.iter().copied().flatten() {
             if let Some(entry) = self.entries.get_mut(&plan.run.user) {
                 entry.used = self.turn;
             }
         }
-        let batch: Vec<Planned<'_>> = batch
+        let batches: Vec<Vec<Planned<'_>>> = batches
             .iter()
-            .map(|plan| self.plan(plan.run, inputs))
+            .map(|batch| batch.iter().map(|plan| self.plan(plan.run, inputs)))
+            .map(Iterator::collect)
             .collect();
-        let batch = batch.as_slice();
+        let (mut passes, mut layouts) = (Vec::new(), Vec::new());
+        for batch in &batches {
+            let (pass, layout) = self.begin(backbone, inputs, batch)?;
+            passes.push(pass);
+            layouts.push(layout);
+        }
+        let hidden = backbone
+            .decoder
+            .forward_together(&mut self.slots, &passes)?;
+        let mut found = Vec::with_capacity(batches.len());
+        for ((batch, layout), hidden) in batches.iter().zip(&layouts).zip(&hidden) {
+            let answers = backbone.answers(hidden, layout)?;
+            let picked = self.end(batch, order);
+            let picked = Tensor::f_from_slice(&picked)?.f_to_device(backbone.device())?;
+            found.push(answers.f_index_select(0, &picked)?);
+        }
+        Ok(found)
+    }
+
+    /// What goes through the model for these listeners, each with a slot.
+    fn begin(
+        &mut self,
+        backbone: &Backbone,
+        inputs: &InputTable,
+        batch: &[Planned<'_>],
+    ) -> Result<(CachedPass, Layout), ModelError> {
+        let before = backbone.instruction();
         let mut slots = Vec::with_capacity(batch.len());
         for plan in batch {
             slots.push(self.slot(backbone, plan)?);
@@ -272,16 +313,18 @@ impl ListenerCache {
         let embeds =
             backbone.embeds(&tokens, batch.len() as i64, &layout, inputs.table(), false)?;
         let counts: Vec<i64> = rows.iter().map(|row| row.fed).collect();
-        let cache_rows = self.slots.rows(&slots, &counts, layout.length)?;
-        let hidden = backbone.decoder.forward(Pass {
-            embeds: &embeds,
-            positions: &layout.positions,
-            mask: &layout.mask,
-            cache: Some((&mut self.slots, &cache_rows)),
-            mode: Mode::Infer,
-        })?;
-        let answers = backbone.answers(&hidden, &layout)?;
-        // One answer per question: several may have read equally far.
+        let pass = CachedPass {
+            embeds,
+            positions: layout.positions.shallow_clone(),
+            mask: layout.mask.shallow_clone(),
+            rows: self.slots.rows(&slots, &counts, layout.length)?,
+        };
+        Ok((pass, layout))
+    }
+
+    /// Notes what the slots hold now. Which of a pass's answers are asked for, in the order of the
+    /// questions that are added to `order`: several may have read equally far.
+    fn end(&mut self, batch: &[Planned<'_>], order: &mut Vec<usize>) -> Vec<i64> {
         let mut picked = Vec::new();
         let mut from = 0i64;
         for plan in batch {
@@ -297,8 +340,7 @@ impl ListenerCache {
             }
             from += plan.places.len() as i64;
         }
-        let picked = Tensor::f_from_slice(&picked)?.f_to_device(backbone.device())?;
-        Ok(answers.f_index_select(0, &picked)?)
+        picked
     }
 
     /// The listener's slot, cut back to what is common with the plan.

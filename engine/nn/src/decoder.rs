@@ -6,6 +6,7 @@
 //! adapters, never to the published weights.
 
 use rand_chacha::ChaCha8Rng;
+use rayon::ThreadPool;
 use tch::{Device, Kind, Tensor};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -23,10 +24,12 @@ use crate::weights::Weights;
 
 mod layer;
 mod portions;
+mod together;
 
 use self::layer::Layer;
 pub use self::layer::Projection;
 use self::portions::Portion;
+pub use self::together::CachedPass;
 
 /// How to load a decoder.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,6 +56,13 @@ pub struct Decoder {
     rotary: Rotary,
     kind: Kind,
     device: Device,
+}
+
+/// What a pass takes to its first layer.
+struct Begun {
+    x: Tensor,
+    angles: Angles,
+    mask: Tensor,
 }
 
 /// One pass through the decoder.
@@ -157,69 +167,81 @@ impl Decoder {
     /// The residual stream behind the first `depth` layers, `[batch, length, hidden]`, without the
     /// last norm.
     pub fn hidden_after(&self, depth: usize, pass: Pass<'_>) -> Result<Tensor, NnError> {
-        let (batch, length, hidden) = pass.embeds.size3()?;
-        if hidden != self.config.hidden_size || pass.positions.size() != [batch, length] {
+        let total = pass.cache.as_ref().map(|(_, rows)| rows.total());
+        let begun = self.begin((pass.embeds, pass.positions, pass.mask), total)?;
+        let layers = self.layers.get(..depth).unwrap_or(&self.layers);
+        match pass.cache {
+            None => {
+                let Begun {
+                    mut x,
+                    angles,
+                    mask,
+                } = begun;
+                for layer in layers {
+                    x = layer.forward(&x, &angles, &mask, None, pass.mode)?;
+                }
+                Ok(x)
+            }
+            Some((slots, rows)) => {
+                let cache = slots.of(rows);
+                let x = match self.portions(layers, &begun, &cache, pass.mode)? {
+                    Some((pool, portions)) => Tensor::f_cat(&portions::run(pool, portions)?, 0)?,
+                    None => through(layers, begun, &cache, pass.mode)?,
+                };
+                slots.commit(rows);
+                Ok(x)
+            }
+        }
+    }
+
+    /// What a pass begins with, checked. `total` are the tokens that its rows see in a cache.
+    fn begin(
+        &self,
+        (embeds, positions, mask): (&Tensor, &Tensor, &Tensor),
+        total: Option<i64>,
+    ) -> Result<Begun, NnError> {
+        let (batch, length, hidden) = embeds.size3()?;
+        if hidden != self.config.hidden_size || positions.size() != [batch, length] {
             return Err(NnError::Input(format!(
                 "embeddings {:?} and positions {:?}; the model is {} wide",
-                pass.embeds.size(),
-                pass.positions.size(),
+                embeds.size(),
+                positions.size(),
                 self.config.hidden_size
             )));
         }
-        let total = pass.cache.as_ref().map_or(length, |(_, rows)| rows.total());
-        let mask = pass.mask.size();
-        let fits = mask.len() == 4
-            && (mask[0] == batch || mask[0] == 1)
-            && mask[1..] == [1, length, total];
+        let size = mask.size();
+        let seen = total.unwrap_or(length);
+        let fits =
+            size.len() == 4 && (size[0] == batch || size[0] == 1) && size[1..] == [1, length, seen];
         if !fits {
             return Err(NnError::Input(format!(
-                "mask {mask:?} for {batch} rows of {length} tokens that see {total}"
+                "mask {size:?} for {batch} rows of {length} tokens that see {seen}"
             )));
         }
         // A value that is not a number would stay in the slot behind its length and reach the
         // slot's next owner: masks add to scores, and NaN plus anything is NaN.
-        if pass.cache.is_some() && pass.embeds.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+        if total.is_some() && embeds.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
             return Err(NnError::Input(
                 "embeddings with values that are not finite".into(),
             ));
         }
-        let mask = additive(&pass.mask.f_to_device(self.device)?, self.kind)?;
-        let angles = self
-            .rotary
-            .angles(&pass.positions.f_to_device(self.device)?)?;
-        let mut x = pass.embeds.f_to_device(self.device)?.f_to_kind(self.kind)?;
-        let layers = self.layers.get(..depth).unwrap_or(&self.layers);
-        match pass.cache {
-            None => {
-                for layer in layers {
-                    x = layer.forward(&x, &angles, &mask, None, pass.mode)?;
-                }
-            }
-            Some((slots, rows)) => {
-                let cache = slots.of(rows);
-                x = match self.portions(layers, (&x, &angles, &mask, &cache), pass.mode)? {
-                    Some(x) => x,
-                    None => {
-                        for (number, layer) in layers.iter().enumerate() {
-                            let cache = Some((&cache, number));
-                            x = layer.forward(&x, &angles, &mask, cache, pass.mode)?;
-                        }
-                        x
-                    }
-                };
-                slots.commit(rows);
-            }
-        }
-        Ok(x)
+        Ok(Begun {
+            x: embeds.f_to_device(self.device)?.f_to_kind(self.kind)?,
+            angles: self.rotary.angles(&positions.f_to_device(self.device)?)?,
+            mask: additive(&mask.f_to_device(self.device)?, self.kind)?,
+        })
     }
 
-    /// The pass through a cache in portions of rows, where that is worth it and nothing is learnt.
+    /// The pass through a cache in portions of rows, and who takes them through the layers, where that is
+    /// worth it and nothing is learnt.
     fn portions(
         &self,
         layers: &[Layer],
-        (x, angles, mask, cache): (&Tensor, &Angles, &Tensor, &KvRows),
+        begun: &Begun,
+        cache: &KvRows,
         mode: Mode,
-    ) -> Result<Option<Tensor>, NnError> {
+    ) -> Result<Option<(&'static ThreadPool, Vec<Portion>)>, NnError> {
+        let Begun { x, angles, mask } = begun;
         let (rows, length, _) = x.size3()?;
         if mode == Mode::Train || self.device != Device::Cpu || x.requires_grad() {
             return Ok(None);
@@ -244,8 +266,8 @@ impl Decoder {
                 cache: cache.part(from, count, length)?,
             })
         };
-        let portions: Vec<Portion> = cut.into_iter().map(portion).collect::<Result<_, _>>()?;
-        Ok(Some(Tensor::f_cat(&portions::run(pool, portions)?, 0)?))
+        let portions = cut.into_iter().map(portion).collect::<Result<_, _>>()?;
+        Ok(Some((pool, portions)))
     }
 
     /// Scores of all tokens, `[…, vocab]`, for final hidden states, `[…, hidden]`.
@@ -431,4 +453,17 @@ impl Decoder {
     pub fn place(&self) -> (Kind, Device) {
         (self.kind, self.device)
     }
+}
+
+/// A pass through a cache as one.
+fn through(layers: &[Layer], begun: Begun, cache: &KvRows, mode: Mode) -> Result<Tensor, NnError> {
+    let Begun {
+        mut x,
+        angles,
+        mask,
+    } = begun;
+    for (number, layer) in layers.iter().enumerate() {
+        x = layer.forward(&x, &angles, &mask, Some((cache, number)), mode)?;
+    }
+    Ok(x)
 }
