@@ -2,6 +2,7 @@
 
 use segue_catalog::content::TrackContent;
 use segue_catalog::encoder::{ContentError, Encoder, EncoderError};
+use segue_catalog::library::Library;
 use segue_catalog::newcomers;
 
 use super::*;
@@ -67,7 +68,7 @@ fn through_short_queues(newcomers: WhenFull) {
     let started = start.clone();
     let encoder = std::thread::spawn(move || {
         started.wait();
-        newcomers::serve(&mut Length, 2, &arrived, &mut done);
+        newcomers::serve(&mut Length, 2, &Library::default(), &arrived, &mut done);
     });
     let link = EncoderLink {
         arrivals,
