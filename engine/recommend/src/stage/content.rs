@@ -72,6 +72,8 @@ pub(super) struct Share {
     pub encoder: usize,
     /// Its components.
     pub components: Range<usize>,
+    /// Whether no other one comes behind it: it reads what may change while a run goes on.
+    pub is_last: bool,
 }
 
 impl Share {
@@ -181,14 +183,19 @@ impl Content {
     }
 
     /// What an encoder is to be given after a restart: tracks of which it had not answered, and those of
-    /// which the library knows something else than it did.
-    pub(super) fn unanswered(&self, share: &Share, library: &Library) -> VecDeque<TrackId> {
-        let waits = |track: &&TrackContent| {
-            let stamp = self.stamps.get(track.track.row()).copied().unwrap_or(0);
-            self.waits_for(share, track.track) || stamp != library.stamp(track.key)
-        };
-        let waiting = self.tracks.iter().filter(waits);
-        waiting.map(|track| track.track).collect()
+    /// which the library knows something else than it did, which are not answered any more.
+    pub(super) fn unanswered(&mut self, share: &Share, library: &Library) -> VecDeque<TrackId> {
+        let mut waiting = VecDeque::new();
+        let known = self.answered.iter_mut().zip(&self.stamps);
+        for (track, (answered, stamp)) in self.tracks.iter().zip(known) {
+            if *stamp != library.stamp(track.key) {
+                *answered &= !share.bit();
+            }
+            if *answered & share.bit() == 0 {
+                waiting.push_back(track.track);
+            }
+        }
+        waiting
     }
 
     pub(super) fn announced(&mut self, tracks: usize) {
@@ -209,7 +216,8 @@ impl Content {
     /// Takes in what an encoder gives back.
     pub(super) fn take(&mut self, share: &Share, encoded: Encoded) {
         self.outstanding = self.outstanding.saturating_sub(encoded.len());
-        for (track, stamp) in encoded.stamps {
+        let stamps = encoded.stamps.into_iter().filter(|_| share.is_last);
+        for (track, stamp) in stamps {
             if let Some(place) = self.stamps.get_mut(track.row()) {
                 *place = stamp;
             }
@@ -282,7 +290,8 @@ impl Content {
         });
     }
 
-    /// Sets a part of a track's vector; whether that changes it. A vector of zeros is none.
+    /// Sets a part of a track's vector; whether that changes it. A vector of zeros is none, and what has one
+    /// keeps it: recommenders cannot be told that they know nothing any more.
     fn put(&mut self, track: TrackId, at: usize, part: &[f32]) -> bool {
         let start = track.row() * self.dimensions;
         let row = self.rows.get_mut(start..start + self.dimensions);
@@ -290,15 +299,21 @@ impl Content {
         let (Some(row), Some(has)) = (row, has) else {
             return false;
         };
-        let Some(place) = row.get_mut(at..at + part.len()) else {
-            return false;
-        };
-        if place == part {
+        let components = at..at + part.len();
+        if row
+            .get(components.clone())
+            .is_none_or(|place| place == part)
+        {
             return false;
         }
-        place.copy_from_slice(part);
-        let had = std::mem::replace(has, row.iter().any(|x| *x != 0.0));
-        if *has && !had {
+        let mut others = (0..).zip(&*row).filter(|(i, _)| !components.contains(i));
+        if part.iter().all(|x| *x == 0.0) && others.all(|(_, x)| *x == 0.0) {
+            return false;
+        }
+        if let Some(place) = row.get_mut(components) {
+            place.copy_from_slice(part);
+        }
+        if !std::mem::replace(has, true) {
             self.encoded += 1;
             names::count(Name::TracksEncoded, 1);
             self.failed.retain(|failed| *failed != track);

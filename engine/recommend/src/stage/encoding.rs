@@ -27,7 +27,7 @@ pub(super) struct Encoding {
 impl Encoding {
     /// The encoders, each with the part of a vector that it makes.
     pub(super) fn all(links: Vec<EncoderLink>) -> Vec<Self> {
-        let mut start = 0;
+        let (mut start, last) = (0, links.len().saturating_sub(1));
         let links = links.into_iter().enumerate();
         links
             .map(|(encoder, link)| {
@@ -38,6 +38,7 @@ impl Encoding {
                     share: Share {
                         encoder,
                         components,
+                        is_last: encoder == last,
                     },
                     newcomers: VecDeque::new(),
                 }

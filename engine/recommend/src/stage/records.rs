@@ -215,13 +215,17 @@ impl Writer {
     ) -> Result<(), EngineError> {
         let track = content.key.to_string();
         let reason = head(fault.why.as_bytes(), LONGEST_REASON);
+        let short = |text: &str| {
+            let text = head(text.as_bytes(), LONGEST_REASON);
+            String::from_utf8_lossy(text).into_owned()
+        };
         let record = ContentFault {
             v: 1,
             track: track.clone(),
-            artist: &content.artist,
-            title: &content.title,
+            artist: &short(&content.artist),
+            title: &short(&content.title),
             modality: &fault.modality,
-            reason: &String::from_utf8_lossy(reason),
+            reason: &short(&fault.why),
         };
         let topic = self.topics.dead_letters.clone();
         self.encode(&topic, &record)?;

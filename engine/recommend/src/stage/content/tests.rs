@@ -9,10 +9,12 @@ use super::*;
 const TEXT: Share = Share {
     encoder: 0,
     components: 0..2,
+    is_last: false,
 };
 const AUDIO: Share = Share {
     encoder: 1,
     components: 2..3,
+    is_last: true,
 };
 
 fn track(id: u32) -> TrackContent {
@@ -110,7 +112,11 @@ fn what_is_heard_makes_up_for_a_name_that_is_missing() {
         ..of(&[0], &[0.0])
     };
     content.take(&AUDIO, spoilt);
-    assert_eq!(content.vector(TrackId(0)), None, "all zeros is no vector");
+    let kept = Some(&[0.0, 0.0, 1.0][..]);
+    assert_eq!(content.vector(TrackId(0)), kept, "better than nothing");
+    content.sighted(track(1));
+    content.take(&AUDIO, of(&[1], &[0.0]));
+    assert_eq!(content.vector(TrackId(1)), None, "all zeros is no vector");
     let told = content.take_faults();
     let told: Vec<_> = told.iter().map(|fault| &*fault.modality).collect();
     assert_eq!(told, ["audio", "content"]);
@@ -128,25 +134,36 @@ fn after_a_restart_is_asked_again_what_was_not_answered_or_has_changed() {
     for id in 0..3 {
         content.sighted(track(id));
     }
-    let stamps = (0..2).map(|id| (TrackId(id), library.stamp(track(id).key)));
-    let encoded = Encoded {
-        stamps: stamps.collect(),
-        ..of(&[0, 1], &[1.0, 0.0, 0.0, 1.0])
+    let waiting = |content: &mut Content, library: &Library| {
+        let of = |content: &mut Content, share| -> Vec<u32> {
+            let waiting = content.unanswered(share, library).into_iter();
+            waiting.map(|track| track.0).collect()
+        };
+        (of(content, &TEXT), of(content, &AUDIO))
     };
-    content.take(&TEXT, encoded);
-    let waiting = |content: &Content, share, library: &Library| -> Vec<u32> {
-        let waiting = content.unanswered(share, library).into_iter();
-        waiting.map(|track| track.0).collect()
+    content.take(&TEXT, of(&[0, 1], &[1.0, 0.0, 0.0, 1.0]));
+    let stamped = |tracks: &[u32], library: &Library| {
+        let stamp = |&id: &u32| (TrackId(id), library.stamp(track(id).key));
+        Encoded {
+            stamps: tracks.iter().map(stamp).collect(),
+            ..of(tracks, &vec![0.5; tracks.len()])
+        }
     };
-    assert_eq!(waiting(&content, &TEXT, &library), [2]);
-    assert_eq!(waiting(&content, &AUDIO, &library), [0, 1, 2]);
+    content.take(&AUDIO, stamped(&[0, 1], &library));
+    assert_eq!(waiting(&mut content, &library), (vec![2], vec![2]));
+
     library.insert(TrackKey(2), said("B"));
-    assert_eq!(waiting(&content, &TEXT, &library), [1, 2]);
-    assert_eq!(waiting(&content, &TEXT, &Library::default()), [1, 2]);
+    assert_eq!(waiting(&mut content, &library), (vec![1, 2], vec![1, 2]));
+    // Who has answered anew is not asked again, even if the other has not.
+    content.take(&AUDIO, stamped(&[1], &library));
+    assert_eq!(waiting(&mut content, &library), (vec![1, 2], vec![2]));
+    content.take(&TEXT, of(&[1], &[1.0, 1.0]));
+    let nothing = Library::default();
+    assert_eq!(waiting(&mut content, &nothing), (vec![1, 2], vec![1, 2]));
 
     // One of before, which did not keep who has answered.
     content.answered.clear();
     content.stamps.clear();
-    let content = content.restored();
-    assert_eq!(waiting(&content, &TEXT, &Library::default()), [2]);
+    let mut content = content.restored();
+    assert_eq!(waiting(&mut content, &nothing), (vec![2], vec![0, 1, 2]));
 }
