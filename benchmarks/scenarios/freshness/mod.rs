@@ -94,7 +94,7 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
     let clock: Arc<dyn WallClock> = Arc::new(MachineClock::start());
     let (watcher, seen) = RunWatcher::new(0, clock.clone())?;
     let predictable = Arc::new(Mutex::new(Predictable::default()));
-    let writer = GraphWriter::new(dimensions, config.recall.clone());
+    let writer = GraphWriter::new(dimensions, config.recall.clone())?;
     let recall = CentroidRecall::new(dimensions, Box::new(writer));
     let onlooker = Onlooker::around(recall, clock.clone(), predictable.clone());
     let mut recommenders: Vec<Box<dyn Recommender>> = vec![Box::new(onlooker)];

@@ -31,7 +31,7 @@ pub struct Content {
     /// What encoders have been given and have not given back.
     outstanding: usize,
     encoded: u64,
-    /// Tracks without a vector that could not be encoded.
+    /// Tracks without a vector that could not be encoded, by ascending id.
     failed: Vec<TrackId>,
     /// By dense id: which encoders have answered, a bit for each.
     #[serde(default)]
@@ -172,11 +172,12 @@ impl Content {
     pub(super) fn restored(mut self) -> Self {
         let tracks = self.tracks.len();
         self.outstanding = 0;
+        self.failed.sort_unstable();
         self.stamps.resize(tracks, 0);
         for track in self.tracks.get(self.answered.len()..).unwrap_or(&[]) {
             let row = track.track.row();
             let has_row = self.has_row.get(row).is_some_and(|has| *has);
-            let answered = has_row || self.failed.contains(&track.track);
+            let answered = has_row || self.failed.binary_search(&track.track).is_ok();
             self.answered.push(u8::from(answered));
         }
         self
@@ -225,8 +226,10 @@ impl Content {
         for (track, why) in encoded.failed {
             tracing::warn!(track = track.0, %why, "a track cannot be encoded");
             self.skipped(share, track);
-            if self.vector(track).is_none() && !self.failed.contains(&track) {
-                self.failed.push(track);
+            if self.vector(track).is_none()
+                && let Err(place) = self.failed.binary_search(&track)
+            {
+                self.failed.insert(place, track);
                 names::count(Name::TracksFailed, 1);
             }
             self.note(track, "content", why);
@@ -271,7 +274,8 @@ impl Content {
             Some(vector) => {
                 self.put(track, 0, vector);
             }
-            None if from.failed.contains(&there) => self.failed.push(track),
+            // It is the newest.
+            None if from.failed.binary_search(&there).is_ok() => self.failed.push(track),
             None => {}
         }
     }
@@ -316,7 +320,9 @@ impl Content {
         if !std::mem::replace(has, true) {
             self.encoded += 1;
             names::count(Name::TracksEncoded, 1);
-            self.failed.retain(|failed| *failed != track);
+            if let Ok(place) = self.failed.binary_search(&track) {
+                self.failed.remove(place);
+            }
         }
         true
     }

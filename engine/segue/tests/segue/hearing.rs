@@ -107,7 +107,7 @@ fn a_broken_file_spoils_its_own_part_and_vectors_that_are_kept_change_nothing() 
     fs::write(folder.path().join("b.ogg"), "no music").unwrap();
     noise(&folder.path().join("c.wav"));
     let files = ["a.ogg", "b.ogg", "c.wav"];
-    let tracks: Vec<_> = named.iter().zip(files).map(|(&(a, t), f)| (a, t, f));
+    let tracks = named.iter().zip(files).map(|(&(a, t), f)| (a, t, f));
     let tracks: Vec<_> = tracks.collect();
     let library = library(folder.path(), &tracks);
     let vectors = folder.path().join("vectors");
@@ -205,7 +205,7 @@ fn recall(config: &Config) -> RunSummary {
     let encoders = Models::load(config).unwrap().encoders(config).unwrap();
     let dimensions = encoders.dimensions();
     assert_eq!(dimensions, 384 + 200);
-    let writer = GraphWriter::new(dimensions, config.recall.clone());
+    let writer = GraphWriter::new(dimensions, config.recall.clone()).unwrap();
     let source = log.source(topic, 0, segue_log::Until::Now).unwrap();
     let plain = counting(config, vec![Box::new(source)], Box::new(sink));
     let summary = pipeline::run(Pipeline {
