@@ -259,7 +259,8 @@ fn a_file_that_is_corrected_takes_the_place_of_the_other_after_a_restart() {
     let titles = ["song", "wrong", "silent", "other"];
     let tracks = [("x", "song", "song.ogg"), ("x", "wrong", "wrong.wav")];
     let mut config = rig::config(folder.path());
-    config.recommend.epoch = 4;
+    // Each play is answered.
+    config.recommend.epoch = 1;
     hears(&mut config, library(folder.path(), &tracks));
 
     // Each play is a session of its own, too long ago for others to come before it.
