@@ -7,7 +7,7 @@
 mod onlooker;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, ensure};
@@ -110,13 +110,15 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
         ..counting(&config, sources.collect(), Box::new(Nowhere))
     };
     let (summary, sent) = std::thread::scope(|scope| {
-        let feeding = scope.spawn(|| feed(sink, pace, &*clock));
+        let (clock, seen) = (&*clock, &seen);
+        let begins = || lock(seen).freshness.reset();
+        let feeding = scope.spawn(move || feed(sink, pace, clock, begins));
         let summary = pipeline::run(pipeline);
         let sent = feeding.join().map_err(|_| anyhow!("the feeder panicked"))?;
         anyhow::Ok((summary?, sent?))
     })?;
 
-    let predictable = predictable.lock().unwrap_or_else(PoisonError::into_inner);
+    let predictable = lock(&predictable);
     let mut took = Vec::with_capacity(sent.len());
     for (track, sent_at) in &sent {
         let at = predictable.first.get(track);
@@ -124,7 +126,7 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
         took.push(at.saturating_sub(*sent_at).as_secs_f64());
     }
     took.sort_by(f64::total_cmp);
-    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let seen = lock(&seen);
     let own = |share| seen.freshness.value_at_quantile(share) as f64 / 1e6;
     let seconds = |key, value| Metric::single(key, value, "s");
     Ok(Outcome {
@@ -138,7 +140,6 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
             Metric::single("tracks", took.len() as f64, "new tracks"),
             Metric::single("plays", summary.stream.plays as f64, "plays"),
             Metric::single("predictions", summary.predictions as f64, "predictions"),
-            // Those of before the clock started are among them.
             seconds("own_metric_p50_s", own(0.5)),
             seconds("own_metric_p99_s", own(0.99)),
         ],
@@ -150,6 +151,10 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
             pace.seconds, pace.plays_per_s, pace.new_per_s, pace.known
         ),
     })
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The value that a share does not exceed.
@@ -173,11 +178,13 @@ fn names(number: u64) -> (String, String) {
     )
 }
 
-/// Writes plays as they are due, and tells when each new track's first one was.
+/// Writes plays as they are due, and tells when each new track's first one was; `begins` is called before
+/// the first of these.
 fn feed(
     mut sink: MemorySink,
     pace: Pace,
     clock: &dyn WallClock,
+    begins: impl FnOnce(),
 ) -> anyhow::Result<HashMap<TrackKey, Duration>> {
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
     let mut writer = Writer {
@@ -192,6 +199,7 @@ fn feed(
     }
     writer.commit()?;
     clock.sleep(AFTERWARDS.mul_f64(1.0 + pace.known as f64 / 500.0));
+    begins();
     let begun = clock.now();
     let mut sent = HashMap::new();
     let every = pace.plays_per_s / pace.new_per_s;

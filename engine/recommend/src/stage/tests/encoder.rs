@@ -138,12 +138,14 @@ fn a_lone_track_goes_at_once_is_known_by_its_text_and_better_when_it_was_heard()
         library.insert(key, TrackMedia::default());
         parts.library = Arc::new(library);
         parts.curriculum = None;
-        parts.recommenders = vec![Box::new(PersonalMostPop::new())];
+        parts.recommenders = vec![
+            Box::new(SequentialRules::new(100, 1.0)),
+            Box::new(PersonalMostPop::new()),
+        ];
     });
     stage.settings.exact = false;
-    stage.settings.compare.clear();
     stage.merge = None;
-    let mut plays = batches(LaneId(0), 1, script(3), 1).into_iter();
+    let mut plays = batches(LaneId(0), 1, script(12), 1).into_iter();
     let track = TrackId(0);
     while stage.content.is_empty() {
         stage.take(plays.next().unwrap()).unwrap();
@@ -166,7 +168,7 @@ fn a_lone_track_goes_at_once_is_known_by_its_text_and_better_when_it_was_heard()
     stage.idle().unwrap();
     stage.admit().unwrap();
     assert_eq!(stage.content.vector(track), Some(&[0.6, 0.8, 1.0][..]));
-    assert_eq!((stage.content.len(), stage.content.outstanding()), (3, 0));
+    assert_eq!((stage.content.len(), stage.content.outstanding()), (12, 0));
     let summary = stage.finish().unwrap();
-    assert_eq!((summary.encoded, summary.failed), (3, 0));
+    assert_eq!((summary.encoded, summary.failed), (12, 0));
 }
