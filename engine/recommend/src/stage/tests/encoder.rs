@@ -145,11 +145,12 @@ fn a_lone_track_goes_at_once_is_known_by_its_text_and_better_when_it_was_heard()
     });
     stage.settings.exact = false;
     stage.merge = None;
-    let mut plays = batches(LaneId(0), 1, script(12), 1).into_iter();
+    let mut plays = batches(LaneId(0), 1, script(200), 1).into_iter();
     let track = TrackId(0);
     while stage.content.is_empty() {
         stage.take(plays.next().unwrap()).unwrap();
     }
+    assert_eq!(stage.content.len(), 1);
     // No second track came for it to wait for, and nobody waits for the sound.
     assert_eq!(encode_all(&mut text, &[0.6, 0.8]), 1);
     stage.idle().unwrap();
@@ -168,7 +169,7 @@ fn a_lone_track_goes_at_once_is_known_by_its_text_and_better_when_it_was_heard()
     stage.idle().unwrap();
     stage.admit().unwrap();
     assert_eq!(stage.content.vector(track), Some(&[0.6, 0.8, 1.0][..]));
-    assert_eq!((stage.content.len(), stage.content.outstanding()), (12, 0));
+    assert_eq!((stage.content.len(), stage.content.outstanding()), (30, 0));
     let summary = stage.finish().unwrap();
-    assert_eq!((summary.encoded, summary.failed), (12, 0));
+    assert_eq!((summary.encoded, summary.failed), (30, 0));
 }
