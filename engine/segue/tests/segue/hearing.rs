@@ -237,7 +237,7 @@ fn recall(config: &Config) -> RunSummary {
 
 /// The last score that a track was given after a play of another.
 fn score(config: &Config, after: &str, of: &str) -> f64 {
-    let scores = written(config).into_iter().filter_map(|record| {
+    let mut scores = written(config).into_iter().filter_map(|record| {
         let said: serde_json::Value = rmp_serde::from_slice(&record.2).unwrap();
         if record.0 != "predictions" || said["recommender"] != "centroid-recall" {
             return None;
@@ -247,7 +247,7 @@ fn score(config: &Config, after: &str, of: &str) -> f64 {
         let key = TrackKey::from_names("x", after).to_string();
         (said["after_track"] == key).then(|| score(of).flatten())?
     });
-    scores.last().unwrap()
+    scores.next_back().unwrap()
 }
 
 #[test]
