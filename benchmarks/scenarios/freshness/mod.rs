@@ -199,6 +199,13 @@ fn feed(
     }
     writer.commit()?;
     clock.sleep(AFTERWARDS.mul_f64(1.0 + pace.known as f64 / 500.0));
+    // The predictions that could contain them.
+    for _ in 0..pace.plays_per_s {
+        let number = rng.random_range(0..pace.known);
+        writer.write(&mut rng, number)?;
+    }
+    writer.commit()?;
+    clock.sleep(AFTERWARDS);
     begins();
     let begun = clock.now();
     let mut sent = HashMap::new();
