@@ -9,6 +9,7 @@ mod config;
 mod crash;
 mod demo;
 mod e4srec;
+mod freshness;
 mod item_encoders;
 mod kafka_ratio;
 mod recall;
@@ -96,6 +97,10 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         config: include_str!("e4srec/learning.toml"),
         run: e4srec::learning,
+    },
+    Scenario {
+        config: include_str!("freshness/scenario.toml"),
+        run: freshness::run,
     },
     Scenario {
         config: include_str!("item_encoders/scenario.toml"),

@@ -13,7 +13,7 @@ use crate::download::{
     DownloadError, DownloadProgress, Published, download, free_bytes, set_aside,
 };
 use crate::hub::Hub;
-use crate::known::{Known, Package, is_plain};
+use crate::known::{HubPlace, Known, Package, is_plain};
 use crate::lock::{Lock, LockedFile, Origin};
 use crate::package_index::PackageIndex;
 use crate::wheel;
@@ -118,7 +118,7 @@ impl Pull<'_> {
         stop: &AtomicBool,
         watch: &mut Watch<'_>,
     ) -> Result<Pulled, PullError> {
-        let repository = &self.model.hub.repository;
+        let repository = &self.place()?.repository;
         let (origin, commit, wanted) = match before.and_then(|lock| self.noted(lock)) {
             Some(noted) => noted,
             None => self.ask_hub()?,
@@ -150,6 +150,14 @@ impl Pull<'_> {
         self.settle(origin, &wanted, staged)
     }
 
+    /// Where the hub has it.
+    fn place(&self) -> Result<&HubPlace, PullError> {
+        let place = self.model.hub.as_ref();
+        place.ok_or_else(|| PullError::NotOnHub {
+            model: self.model.name.clone(),
+        })
+    }
+
     /// What a note says, where it holds for this pull.
     fn noted(&self, lock: Lock) -> Option<(Origin, String, Vec<Wanted>)> {
         let Origin::Hub {
@@ -159,7 +167,8 @@ impl Pull<'_> {
             return None;
         };
         let asked = self.revision.is_none_or(|revision| revision == commit);
-        if *repository != self.model.hub.repository || !asked {
+        let known = self.model.hub.as_ref().map(|place| &place.repository);
+        if Some(repository) != known || !asked {
             return None;
         }
         let wanted = |file: LockedFile| Wanted {
@@ -174,7 +183,7 @@ impl Pull<'_> {
 
     /// What the hub has at the revision, and what it says of each file.
     fn ask_hub(&self) -> Result<(Origin, String, Vec<Wanted>), PullError> {
-        let (model, place) = (self.model, &self.model.hub);
+        let (model, place) = (self.model, self.place()?);
         let revision = self.revision.unwrap_or(&place.revision);
         let snapshot = self
             .hub

@@ -36,11 +36,11 @@ fn model() -> Known {
         licence: "MIT".to_owned(),
         notice: "Tiny, MIT.".to_owned(),
         consent: false,
-        hub: HubPlace {
+        hub: Some(HubPlace {
             repository: "a/tiny".to_owned(),
             revision: "main".to_owned(),
             gated: false,
-        },
+        }),
         files: vec![
             file("config.json", None),
             file("model*.safetensors", None),

@@ -1,6 +1,7 @@
 //! The contract of anything that turns a track's content into a vector.
 
 use segue_flow::Remedy;
+use segue_listen::TrackId;
 
 use crate::content::TrackContent;
 use crate::modality::{Modality, ModalityKind};
@@ -12,6 +13,18 @@ use crate::modality::{Modality, ModalityKind};
 pub struct ContentError {
     /// The track's key.
     pub track: String,
+    /// What is wrong with its content.
+    pub detail: String,
+}
+
+/// Why one segment of a track's vector could not be made. It spoils this segment only, which is zero: the
+/// track goes on with the others, and what was wrong is counted and kept in the dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentFault {
+    /// The track.
+    pub track: TrackId,
+    /// The segment.
+    pub kind: ModalityKind,
     /// What is wrong with its content.
     pub detail: String,
 }
@@ -57,4 +70,10 @@ pub trait Encoder: Send {
         tracks: &[TrackContent],
         rows: &mut Vec<f32>,
     ) -> Result<Vec<Result<(), ContentError>>, EncoderError>;
+
+    /// What was wrong with single segments of the last batch, told once. One that makes one segment
+    /// has nothing to tell: there, a track that fails has no row.
+    fn take_faults(&mut self) -> Vec<SegmentFault> {
+        Vec::new()
+    }
 }

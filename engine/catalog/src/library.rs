@@ -11,12 +11,15 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::hash::BuildHasher;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use foldhash::fast::FixedState;
 use segue_listen::TrackKey;
 use serde::Deserialize;
+
+use crate::content::TrackContent;
 
 /// What a library knows of one track.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -145,6 +148,19 @@ impl Library {
         self.media.get(&track)
     }
 
+    /// What tells what is known of a track now from what was: its texts, and size and time of its audio
+    /// file, which is not read. 0 where nothing is known of it.
+    pub fn stamp(&self, track: &TrackContent) -> u64 {
+        let Some(media) = self.of(track.key, &track.artist, &track.title) else {
+            return 0;
+        };
+        let about = media.audio.as_deref().map(std::fs::metadata);
+        // A file that is not there is one that may come.
+        let about = about.map(|about| about.ok().map(|about| (about.len(), about.modified().ok())));
+        let known = (&media.audio, about, &media.album, &media.lyrics);
+        FixedState::default().hash_one(known).max(1)
+    }
+
     /// All tracks, in the order of their keys.
     pub fn tracks(&self) -> Vec<(TrackKey, &TrackMedia)> {
         let mut tracks: Vec<_> = self
@@ -185,6 +201,7 @@ fn key(line: &Line) -> Result<TrackKey, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use segue_listen::TrackId;
 
     fn read(text: &str) -> Result<Library, LibraryError> {
         let folder = tempfile::tempdir().unwrap();
@@ -240,6 +257,40 @@ mod tests {
         );
         assert_eq!(album(id, "misspelt"), Some("by id"));
         assert_eq!(album(other, "Hunter"), None);
+    }
+
+    #[test]
+    fn a_stamp_changes_with_what_is_known_and_with_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let audio = folder.path().join("a.ogg");
+        let key = TrackKey::from_names("x", "y");
+        let track = TrackContent {
+            track: TrackId(0),
+            key,
+            artist: "x".into(),
+            title: "y".into(),
+        };
+        let stamp = |lyrics: &str| {
+            let mut library = Library::default();
+            library.insert(
+                key,
+                TrackMedia {
+                    audio: Some(audio.clone()),
+                    lyrics: Some(lyrics.into()),
+                    ..TrackMedia::default()
+                },
+            );
+            library.stamp(&track)
+        };
+        assert_eq!(Library::default().stamp(&track), 0);
+        let missing = stamp("la");
+        std::fs::write(&audio, "some").unwrap();
+        let there = stamp("la");
+        assert_eq!(there, stamp("la"));
+        std::fs::write(&audio, "something else").unwrap();
+        let stamps = [missing, there, stamp("la"), stamp("lu")];
+        let different: std::collections::HashSet<u64> = stamps.into_iter().collect();
+        assert!(different.len() == 4 && !different.contains(&0));
     }
 
     #[test]

@@ -3,20 +3,65 @@
 //! Tracks come in by a bounded queue and vectors go out by another; whoever announces tracks keeps
 //! those for which there is no room yet. A batch that fails is tried once more, then track by track, so that a bad file
 //! spoils its own row only.
+//!
+//! What is quick to be had and what takes its time are encoded on threads of their own ([`Encoders`]), each a
+//! part of the vector: a track goes on with the text that it has, and no file that is hard to read keeps
+//! another track from it.
+
+use std::sync::Arc;
 
 use segue_flow::Remedy;
-use segue_flow::names::{self, Name};
 use segue_flow::queue::{Coalesce, Inlet, Outlet};
 use segue_listen::TrackId;
 
 use crate::content::TrackContent;
-use crate::encoder::{Encoder, EncoderError};
+use crate::encoder::{Encoder, EncoderError, SegmentFault};
+use crate::library::Library;
+use crate::modality::Modality;
+
+/// Who encodes the tracks of a run.
+pub struct Encoders {
+    /// Makes the first segments of a vector, from what a play says of its track.
+    pub quick: Box<dyn Encoder>,
+    /// So many tracks at a time.
+    pub batch: usize,
+    /// Makes the segments behind them, from what takes its time to be read.
+    pub thorough: Option<Box<dyn Encoder>>,
+    /// What is known of tracks beside their plays.
+    pub library: Arc<Library>,
+}
+
+impl Encoders {
+    /// One encoder of all there is.
+    pub fn quick(encoder: Box<dyn Encoder>, batch: usize) -> Self {
+        Self {
+            quick: encoder,
+            batch,
+            thorough: None,
+            library: Arc::default(),
+        }
+    }
+
+    /// What a track's vector is made of, in order.
+    pub fn modalities(&self) -> Vec<Modality> {
+        let behind = self.thorough.as_ref().map(|encoder| encoder.modalities());
+        let mut modalities = self.quick.modalities();
+        modalities.extend(behind.into_iter().flatten());
+        modalities
+    }
+
+    /// The length of a track's vector.
+    pub fn dimensions(&self) -> usize {
+        let behind = self.thorough.as_ref().map_or(0, |e| e.dimensions());
+        self.quick.dimensions() + behind
+    }
+}
 
 /// Tracks to be encoded, in order of first sight.
 #[derive(Debug, Default)]
 pub struct Arrivals(pub Vec<TrackContent>);
 
-/// Vectors of encoded tracks.
+/// Vectors of encoded tracks, or one encoder's part of them.
 #[derive(Debug, Default)]
 pub struct Encoded {
     /// Which tracks have a row, in order.
@@ -25,6 +70,10 @@ pub struct Encoded {
     pub rows: Vec<f32>,
     /// Tracks without a row, and why.
     pub failed: Vec<(TrackId, String)>,
+    /// Segments that are zero because something is wrong, of tracks that have a row.
+    pub faults: Vec<SegmentFault>,
+    /// The library's stamps of all these tracks, as they were before it was read; none without a library.
+    pub stamps: Vec<(TrackId, u64)>,
 }
 
 impl Encoded {
@@ -44,21 +93,31 @@ impl Coalesce for Encoded {
         self.tracks.append(&mut newer.tracks);
         self.rows.append(&mut newer.rows);
         self.failed.append(&mut newer.failed);
+        self.faults.append(&mut newer.faults);
+        self.stamps.append(&mut newer.stamps);
     }
 }
 
-/// Encodes what arrives until the announcer goes, `batch` tracks at a time.
+/// Encodes what arrives until the announcer goes, up to `batch` tracks at a time: those that are there, and
+/// none waits for others. `library` is the encoder's.
 pub fn serve(
     encoder: &mut dyn Encoder,
     batch: usize,
+    library: &Library,
     arrivals: &Outlet<Arrivals>,
     out: &mut Inlet<Encoded>,
 ) {
     while let Some(Arrivals(tracks)) = arrivals.next() {
         for tracks in tracks.chunks(batch.max(1)) {
-            let encoded = encode(encoder, tracks);
-            names::count(Name::TracksEncoded, encoded.tracks.len() as u64);
-            names::count(Name::TracksFailed, encoded.failed.len() as u64);
+            // Before they are read: what changes meanwhile is seen to have changed.
+            let stamps = match library.is_empty() {
+                true => Vec::new(),
+                false => stamps(library, tracks),
+            };
+            let encoded = Encoded {
+                stamps,
+                ..encode(encoder, tracks)
+            };
             if out.send(encoded).is_err() {
                 return;
             }
@@ -68,6 +127,11 @@ pub fn serve(
             return;
         }
     }
+}
+
+fn stamps(library: &Library, tracks: &[TrackContent]) -> Vec<(TrackId, u64)> {
+    let stamp = |track: &TrackContent| (track.track, library.stamp(track));
+    tracks.iter().map(stamp).collect()
 }
 
 /// Encodes one micro-batch, with one retry and then track by track.
@@ -121,6 +185,7 @@ fn attempt(
             Err(error) => done.failed.push((track.track, error.to_string())),
         }
     }
+    done.faults.append(&mut encoder.take_faults());
     Ok(())
 }
 

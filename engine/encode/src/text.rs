@@ -106,6 +106,11 @@ impl TextEncoder {
         }
     }
 
+    /// What its vectors depend on beside weights and texts, to the last bits: number format and device.
+    pub fn arithmetic(&self) -> String {
+        format!("{:?} {:?}", self.kind, self.device)
+    }
+
     /// Length of a vector.
     pub fn dimensions(&self) -> usize {
         usize::try_from(self.model.hidden_size()).unwrap_or(0)
@@ -276,7 +281,13 @@ impl Encoder for TextEncoder {
         }
         let all: Vec<&str> = texts.iter().map(|(_, text)| text.as_str()).collect();
         let vectors = match lyrics {
-            true => self.embed_long(&all),
+            // Each for itself: in another company the last bits are others, and what is kept by its
+            // content has to be what would be made.
+            true => {
+                let each = all.iter().map(|text| self.embed_long(&[*text]));
+                each.collect::<Result<Vec<_>, _>>()
+                    .map(|rows| rows.concat())
+            }
             false => self.embed(&all),
         };
         let vectors = vectors.map_err(|error| EncoderError {
@@ -325,7 +336,7 @@ fn add(sum: &mut [f32], vector: &[f32]) {
 }
 
 /// Scales to length 1.
-fn to_unit(vector: &mut [f32]) {
+pub(crate) fn to_unit(vector: &mut [f32]) {
     let length = vector.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
     for value in vector {
         *value /= length;

@@ -72,6 +72,10 @@ names! {
     TracksEncoded = "segue_tracks_encoded_total", Counter;
     /// Tracks whose content could not be encoded.
     TracksFailed = "segue_tracks_failed_total", Counter;
+    /// Parts of a track's content that could not be encoded, though others could (label `modality`).
+    SegmentsFailed = "segue_segments_failed_total", Counter;
+    /// From the first play of a new track to the first prediction that could contain it, in seconds.
+    Freshness = "segue_freshness_seconds", Histogram;
     /// Batches put into a queue (label `queue`).
     QueueIn = "segue_queue_in_total", Counter;
     /// Batches taken out of a queue (label `queue`).

@@ -20,6 +20,8 @@
 mod addresses;
 mod checkpoints;
 mod content;
+mod encoding;
+mod freshness;
 mod intake;
 mod look_back;
 mod losses;
@@ -32,7 +34,6 @@ mod takeover;
 mod tally;
 mod warm_up;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use segue_flow::lane::{AsideReason, Batch};
@@ -58,6 +59,8 @@ pub use tally::{RATIO_BINS, RatioCounts, StreamTally};
 
 use addresses::Addresses;
 use checkpoints::Checkpoints;
+use encoding::Encoding;
+use freshness::Freshness;
 use losses::Losses;
 use measuring::Measuring;
 use merge::Merge;
@@ -71,8 +74,8 @@ pub struct RecommendStage {
     addresses: Addresses,
     listeners: Listeners,
     content: Content,
-    /// Tracks to be encoded that were not handed over yet: the encoder may take its time.
-    newcomers: VecDeque<TrackId>,
+    encodings: Vec<Encoding>,
+    fresh: Freshness,
     warm_up: Option<warm_up::WarmUp>,
     /// Without recommenders there is none: nothing is measured, nothing answered.
     ladder: Option<Ladder>,
@@ -121,16 +124,14 @@ impl RecommendStage {
     /// # Errors
     /// A sink that cannot begin, a comparison of recommenders that are not there.
     pub fn new(settings: StageSettings, mut parts: Parts) -> Result<Self, EngineError> {
-        let dimensions = parts
-            .encoder
-            .as_ref()
-            .map_or(0, |encoder| encoder.dimensions);
+        let encodings = Encoding::all(std::mem::take(&mut parts.encoders));
         let mut stage = Self {
             merge: settings.exact.then(|| Merge::new(settings.lanes)),
             addresses: Addresses::new(parts.directory.clone()),
             listeners: Listeners::new(),
-            content: Content::new(dimensions),
-            newcomers: VecDeque::new(),
+            content: Content::new(Self::dimensions(&encodings)),
+            encodings,
+            fresh: Freshness::default(),
             warm_up: parts.curriculum.take().map(warm_up::WarmUp::new),
             ladder: None,
             chunk: Chunk::new(),
@@ -204,7 +205,7 @@ impl RecommendStage {
                     .heard(self.parts.directory.sight(key)?.track());
             }
             self.content = known.untold();
-            self.newcomers = self.content.unanswered();
+            self.ask_again()?;
         }
         Ok(())
     }
@@ -280,6 +281,9 @@ impl RecommendStage {
             return self.go_on(false);
         }
         self.call_checkpoint();
+        // What takes its time comes while nobody plays.
+        self.announce()?;
+        self.collect()?;
         let nothing_new =
             self.waiting.is_empty() && self.chunk.is_empty() && self.inputs.is_empty();
         if self.settings.exact || self.warm_up.is_some() || nothing_new {
@@ -321,6 +325,7 @@ impl RecommendStage {
             tracks: self.content.len() as u64,
             encoded: self.content.encoded(),
             failed: self.content.failed(),
+            content_faults: self.content.faults(),
             durations_estimated: self.parts.durations.known() as u64,
             durations: self.parts.durations.judge(),
             prequential: self.prequential.map(|p| p.report()),

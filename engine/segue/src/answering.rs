@@ -49,12 +49,14 @@ fn with_models(config: &Config, counting: Pipeline) -> Result<Pipeline> {
         "device: {}",
         models.reason()
     );
-    let (encoder, batch) = models.encoder(config)?;
+    let mut encoders = models.encoders(config)?;
     // The company that a text is encoded in changes the last bits of its vector, and who is in it
     // depends on the clock.
-    let batch = if config.recommend.exact { 1 } else { batch };
+    if config.recommend.exact {
+        encoders.batch = 1;
+    }
     let (clock, taught) = (counting.clock.clone(), std::sync::Arc::default());
-    let answering = trained::answering(models, config, encoder.dimensions(), clock, taught)?;
+    let answering = trained::answering(models, config, &encoders.modalities(), clock, taught)?;
     Ok(Pipeline {
         stage: segue_recommend::stage::StageSettings {
             train_plays: config.recommend.train_plays,
@@ -65,7 +67,7 @@ fn with_models(config: &Config, counting: Pipeline) -> Result<Pipeline> {
         recommenders: answering.recommenders,
         curriculum: answering.curriculum,
         known: answering.known,
-        encoder: Some((encoder, batch)),
+        encoders: Some(encoders),
         ..counting
     })
 }

@@ -260,6 +260,8 @@ impl Config {
         self.queues.check(self.recommend.exact)?;
         self.merge.check()?;
         self.recall.check()?;
+        #[cfg(feature = "torch")]
+        self.models.check()?;
         Ok(())
     }
 

@@ -6,13 +6,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
-use segue_catalog::encoder::Encoder;
+use segue_catalog::modality::Modality;
 use segue_e4srec::item_encoders::ItemEncoderSettings;
 use segue_e4srec::settings::{
     BackboneSettings, Bert4RecSettings, E4SRecSettings, Gru4RecSettings, SasRecSettings,
 };
 use segue_e4srec::{AdapterHistory, ClosedE4SRec, Footprint, Foundation, ZeroShot};
-use segue_encode::text::TextEncoder;
 use segue_flow::clock::WallClock;
 use segue_nn::device::{self, DeviceChoice, DevicePreference, Precision};
 use segue_nn::memory;
@@ -22,11 +21,14 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::report::data::Headline;
 
+mod hearing;
 mod lessons;
 pub mod place;
 mod ratings;
+pub mod sound;
 mod taught;
 
+pub use hearing::text_made_by;
 pub use lessons::{Lessons, counts};
 pub use ratings::Ratings;
 pub use taught::Taught;
@@ -54,6 +56,28 @@ pub struct ModelSettings {
     pub ratings: PathBuf,
     /// Tracks that are encoded at once.
     pub encoder_batch: usize,
+    /// What is known of tracks beside their plays, their audio files, albums and lyrics: a file of JSON
+    /// lines as `segue encode --help` shows it. It is read at each start, and tracks of which it says
+    /// something else than before, or whose audio file is another, get new vectors. Empty: none.
+    pub library: PathBuf,
+    /// Whether the library's albums are a part of tracks' texts.
+    pub albums: bool,
+    /// Whether the library's lyrics are a part of tracks' vectors.
+    pub lyrics: bool,
+    /// What listens to the library's audio, whose part of tracks' vectors it makes: as `segue encode audio
+    /// --model` has it. Empty: nothing.
+    pub audio_encoder: String,
+    /// Which hidden states of a wav2vec2 are the vector: `mean`, `last` or the number of a layer.
+    pub audio_layers: String,
+    /// Seconds of a track that are listened to at a time, 0.1 to 600.
+    pub audio_seconds: f64,
+    /// How many times, evenly spread over it, 1 to 64.
+    pub audio_count: usize,
+    /// The folder where vectors of lyrics and audio are kept by what they are made of: what a run or
+    /// `segue encode` with this setting has made is not made again. Empty: none is kept.
+    pub vector_cache: PathBuf,
+    /// Each kind's file there grows no longer than so many MiB.
+    pub vector_cache_mib: u64,
     /// The folder where the adapters are kept that the language model publishes while it learns; empty:
     /// none is kept.
     pub adapters: PathBuf,
@@ -93,6 +117,15 @@ impl Default for ModelSettings {
             language_model: "smollm2-135m".to_owned(),
             ratings: PathBuf::new(),
             encoder_batch: 128,
+            library: PathBuf::new(),
+            albums: true,
+            lyrics: false,
+            audio_encoder: String::new(),
+            audio_layers: "mean".to_owned(),
+            audio_seconds: 30.0,
+            audio_count: 1,
+            vector_cache: PathBuf::new(),
+            vector_cache_mib: 4_096,
             adapters: "out/adapters".into(),
             adapters_kept: 32,
             closed_head: false,
@@ -181,49 +214,39 @@ impl Models {
         &self.choice.reason
     }
 
-    /// The text encoder and how many tracks it is given at once.
-    ///
-    /// # Errors
-    /// Weights that are missing or torn, by file.
-    pub fn encoder(&self, config: &Config) -> Result<(Box<dyn Encoder>, usize)> {
-        let folder = self.folder.join("minilm");
-        let encoder = TextEncoder::load(&folder, self.choice.device, config.models.precision)
-            .context(
-                "the text encoder cannot be loaded; run `make setup`, or `segue models pull minilm`",
-            )?;
-        Ok((Box::new(encoder), config.models.encoder_batch))
-    }
-
     /// Where the text encoder's weights are.
     pub fn encoder_weights(&self) -> PathBuf {
         self.folder.join("minilm").join("model.safetensors")
     }
 
-    /// What is taught on the first part of the log.
+    /// What is taught on the first part of the log, over tracks' vectors of these segments.
     ///
     /// # Errors
     /// Weights that are missing or torn, settings that make no sense.
     pub fn curriculum(
         self,
         config: &Config,
+        modalities: &[Modality],
         clock: Arc<dyn WallClock>,
         taught: Arc<Mutex<Taught>>,
     ) -> Result<Box<dyn Curriculum>> {
         Ok(Box::new(self.lessons(
             config,
+            modalities,
             clock,
             taught,
             Arc::default(),
         )?))
     }
 
-    /// What can be taught, each by itself, until `stop` is raised.
+    /// What can be taught, each by itself, until `stop` is raised; over tracks' vectors of these segments.
     ///
     /// # Errors
     /// Weights that are missing or torn, settings that make no sense.
     pub fn lessons(
         self,
         config: &Config,
+        modalities: &[Modality],
         clock: Arc<dyn WallClock>,
         taught: Arc<Mutex<Taught>>,
         stop: Arc<AtomicBool>,
@@ -240,6 +263,8 @@ impl Models {
         if e4srec.backbone.precision == Precision::Auto {
             e4srec.backbone.precision = config.models.precision;
         }
+        let content = &mut e4srec.tower.content;
+        *content = content_of(*content, modalities)?;
         // What exact mode promises holds across restarts.
         e4srec.keep_caches |= config.recommend.exact;
         e4srec.check()?;
@@ -302,6 +327,27 @@ impl Models {
     }
 }
 
+/// The length of tracks' vectors, which is what was set unless that is 0.
+///
+/// # Errors
+/// Something else was set.
+fn content_of(set: usize, modalities: &[Modality]) -> Result<usize> {
+    let made = modalities.iter().map(|modality| modality.dimensions).sum();
+    if set != 0 && set != made {
+        let parts = modalities.iter();
+        let parts: Vec<String> = parts
+            .map(|modality| format!("{} {}", modality.kind.name(), modality.dimensions))
+            .collect();
+        anyhow::bail!(
+            "models.e4srec.tower.content = {set}, and with models.library, models.lyrics and \
+             models.audio_encoder as they are a track's vector has {made} components ({}): set it to 0, \
+             which is as many as there are",
+            parts.join(", ")
+        );
+    }
+    Ok(made)
+}
+
 /// What asks for the next track where no response is set.
 const ASKS: &str = "\nNext track:";
 
@@ -341,6 +387,40 @@ pub fn headline() -> Option<Headline> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_length_of_a_vector_is_as_made_or_refused_with_what_to_set() {
+        use segue_catalog::modality::ModalityKind::{Audio, Text};
+        let layout = [(Text, 384), (Audio, 63)];
+        let layout = layout.map(|(kind, dimensions)| Modality { kind, dimensions });
+        assert_eq!(content_of(0, &layout).unwrap(), 447);
+        assert_eq!(content_of(447, &layout).unwrap(), 447);
+        assert_eq!(content_of(384, &layout[..1]).unwrap(), 384);
+        let error = content_of(384, &layout).unwrap_err().to_string();
+        for part in [
+            "tower.content = 384",
+            "models.audio_encoder",
+            "text 384, audio 63",
+        ] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_needs_a_library_is_refused_without_one_and_what_is_out_of_range_by_its_key() {
+        let error = |change: &dyn Fn(&mut ModelSettings)| {
+            let mut settings = ModelSettings::default();
+            assert!(settings.check().is_ok());
+            change(&mut settings);
+            format!("{:#}", settings.check().unwrap_err())
+        };
+        assert!(error(&|s| s.lyrics = true).contains("models.library"));
+        assert!(error(&|s| s.audio_encoder = "musicnn".into()).contains("models.library"));
+        assert!(error(&|s| s.audio_count = 0).contains("models.audio_count is 0"));
+        assert!(error(&|s| s.audio_seconds = 0.0).contains("models.audio_seconds is 0"));
+        let layers = error(&|s| s.audio_layers = "first".into());
+        assert!(layers.contains("models.audio_layers = first"), "{layers}");
+    }
 
     #[test]
     fn the_chosen_item_encoder_takes_part_under_its_name() {

@@ -5,20 +5,25 @@
 //!                                        │      ▲
 //!                               new tracks      vectors
 //!                                        ▼      │
-//!                                      encoder thread
+//!                                     encoder threads
 //! ```
+//!
+//! One encoder makes what is quick to be had of a track, another what takes its time: audio that is hard to
+//! read delays nobody but its own track.
 //!
 //! One more thread looks on: whether anything moves, and how old the newest checkpoint is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Scope;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use segue_catalog::directory::Directory;
 use segue_catalog::durations::DurationEstimates;
 use segue_catalog::encoder::Encoder;
-use segue_catalog::newcomers;
+use segue_catalog::library::Library;
+use segue_catalog::newcomers::{self, Encoders};
 use segue_flow::clock::WallClock;
 use segue_flow::lane::{Batch, Lane, LaneSettings, LaneState, run_together};
 use segue_flow::queue::{Outlet, QueueSettings, Received, WhenFull, queue};
@@ -58,8 +63,8 @@ pub struct Pipeline {
     pub curriculum: Option<Box<dyn Curriculum>>,
     /// Tracks that `recommenders` were trained on, if they were.
     pub known: Option<Content>,
-    /// Encodes new tracks, so many at a time.
-    pub encoder: Option<(Box<dyn Encoder>, usize)>,
+    /// Encode new tracks.
+    pub encoders: Option<Encoders>,
     /// Is told how it goes.
     pub watcher: Box<dyn Watcher>,
     /// Takes checkpoints; the lanes are asked by its call.
@@ -147,32 +152,35 @@ pub fn run(mut pipeline: Pipeline) -> Result<RunSummary> {
         }
         drop(inlet);
 
-        let encoder = match pipeline.encoder {
-            None => None,
-            Some((mut encoder, batch)) => {
-                let (arrivals, arrived) = queue("newcomers", queues.newcomers, clock.clone());
-                let (mut done, encoded) = queue("vectors", queues.vectors, clock.clone());
-                let dimensions = encoder.dimensions();
-                std::thread::Builder::new()
-                    .name("encoder".to_owned())
-                    .spawn_scoped(scope, move || {
-                        newcomers::serve(&mut *encoder, batch, &arrived, &mut done);
-                    })
-                    .context("the encoder's thread cannot be started")?;
-                Some(EncoderLink {
-                    arrivals,
-                    encoded,
-                    batch,
-                    dimensions,
-                })
+        let (mut encoders, mut library) = (Vec::new(), Arc::default());
+        if let Some(given) = pipeline.encoders {
+            let serving = Serving {
+                scope,
+                library: &given.library,
+                clock: &clock,
+            };
+            let quick = (queues.newcomers, queues.vectors);
+            let sizes = (given.batch, given.batch);
+            encoders.push(serving.serve(given.quick, QUICK, quick, sizes)?);
+            if let Some(thorough) = given.thorough {
+                let newcomers = QueueSettings {
+                    // Who takes their time is not waited for.
+                    when_full: WhenFull::Coalesce,
+                    ..queues.newcomers
+                };
+                let queues = (newcomers, queues.vectors);
+                let sizes = (AHEAD, 1);
+                encoders.push(serving.serve(thorough, THOROUGH, queues, sizes)?);
             }
-        };
+            library = given.library;
+        }
 
         let parts = Parts {
             recommenders: pipeline.recommenders,
             curriculum: pipeline.curriculum,
             known: pipeline.known,
-            encoder,
+            encoders,
+            library,
             checkpointing: pipeline.checkpointing,
             restored: pipeline.restored,
             directory: Arc::new(Directory::default()),
@@ -233,6 +241,51 @@ pub fn lane_alone(
         ran.map_err(|_| anyhow!("a thread of lanes panicked: a bug"))??;
         taken
     })
+}
+
+/// Starts encoders' threads.
+struct Serving<'scope, 'env, 'a> {
+    scope: &'scope Scope<'scope, 'env>,
+    library: &'a Arc<Library>,
+    clock: &'a Arc<dyn WallClock>,
+}
+
+/// Names of an encoder's thread and of the queues to it and back.
+type Names = [&'static str; 3];
+
+const QUICK: Names = ["encoder", "newcomers", "vectors"];
+const THOROUGH: Names = ["thorough", "thorough-newcomers", "thorough-vectors"];
+
+/// Tracks that are handed over at once to who encodes them one by one.
+const AHEAD: usize = 16;
+
+impl Serving<'_, '_, '_> {
+    /// Starts one; of the sizes the first is how many tracks it is handed at once, the second how many it
+    /// encodes at once.
+    fn serve(
+        &self,
+        mut encoder: Box<dyn Encoder>,
+        [thread, newcomers, vectors]: Names,
+        (in_queue, out_queue): (QueueSettings, QueueSettings),
+        (batch, at_once): (usize, usize),
+    ) -> Result<EncoderLink> {
+        let (arrivals, arrived) = queue(newcomers, in_queue, self.clock.clone());
+        let (mut done, encoded) = queue(vectors, out_queue, self.clock.clone());
+        let dimensions = encoder.dimensions();
+        let library = self.library.clone();
+        std::thread::Builder::new()
+            .name(thread.to_owned())
+            .spawn_scoped(self.scope, move || {
+                newcomers::serve(&mut *encoder, at_once, &library, &arrived, &mut done);
+            })
+            .context("an encoder's thread cannot be started")?;
+        Ok(EncoderLink {
+            arrivals,
+            encoded,
+            batch,
+            dimensions,
+        })
+    }
 }
 
 /// Stops the other threads when the one that holds it fails or panics.

@@ -23,7 +23,7 @@ use crate::shares;
 pub fn fixed(config: &Config) -> BTreeMap<String, String> {
     let (stream, recommend) = (&config.stream, &config.recommend);
     let entry = |key: &str, value: String| (key.to_owned(), value);
-    BTreeMap::from([
+    let settings = [
         entry("stream.disorder", format!("{:?}", stream.disorder)),
         entry("stream.lateness", format!("{:?}", stream.lateness)),
         entry("stream.tick", format!("{:?}", stream.tick)),
@@ -31,7 +31,27 @@ pub fn fixed(config: &Config) -> BTreeMap<String, String> {
         entry("recommend.exact", recommend.exact.to_string()),
         entry("recommend.train_plays", recommend.train_plays.to_string()),
         entry("models.trained", trained(config)),
-    ])
+    ];
+    settings.into_iter().chain(content(config)).collect()
+}
+
+/// What tracks' vectors are made of.
+fn content(_config: &Config) -> Vec<(String, String)> {
+    #[cfg(feature = "torch")]
+    let models = &_config.models;
+    #[cfg(feature = "torch")]
+    let keys = vec![
+        ("albums", models.albums.to_string()),
+        ("lyrics", models.lyrics.to_string()),
+        ("audio_encoder", models.audio_encoder.clone()),
+        ("audio_layers", models.audio_layers.clone()),
+        ("audio_seconds", models.audio_seconds.to_string()),
+        ("audio_count", models.audio_count.to_string()),
+    ];
+    #[cfg(not(feature = "torch"))]
+    let keys: Vec<(&str, String)> = Vec::new();
+    let entry = |(key, value)| (format!("models.{key}"), value);
+    keys.into_iter().map(entry).collect()
 }
 
 /// What stands in `models.trained`.

@@ -63,6 +63,10 @@ impl Watcher for Attended {
         self.watcher.answered(latency, plays);
     }
 
+    fn fresh(&mut self, after: Duration) {
+        self.watcher.fresh(after);
+    }
+
     fn teaching(&mut self, begins: bool) {
         self.stage.teaching.store(begins, Ordering::Relaxed);
         self.watcher.teaching(begins);

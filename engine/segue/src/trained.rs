@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail};
+use segue_catalog::modality::Modality;
 use segue_e4srec::E4SRec;
 use segue_e4srec::item_encoders::ItemEncoder;
 use segue_flow::checkpoint::{decode, encode};
@@ -185,6 +186,32 @@ impl About {
         Ok(about)
     }
 
+    /// Refuses models that were trained over vectors of other content.
+    fn check_content(&self, folder: &Path, config: &Config) -> Result<()> {
+        let now = serde_json::to_value(&config.models)?;
+        for key in [
+            "albums",
+            "lyrics",
+            "audio_encoder",
+            "audio_layers",
+            "audio_seconds",
+            "audio_count",
+        ] {
+            let (was, now) = (self.settings.get(key), now.get(key));
+            if let (Some(was), Some(now)) = (was, now)
+                && was != now
+            {
+                bail!(
+                    "models.{key} is {now} and was {was} when the models in {} were trained: set it back, or \
+                     {}",
+                    folder.display(),
+                    again(folder)
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// A file's bytes, which are those that were written.
     fn load(&self, folder: &Path, name: &str) -> Result<Vec<u8>> {
         let path = folder.join(name);
@@ -251,7 +278,7 @@ pub struct Answering {
     pub curriculum: Option<Box<dyn Curriculum>>,
 }
 
-/// The models of `models.trained`, or what teaches them; `dimensions` are the text encoder's.
+/// The models of `models.trained`, or what teaches them; `modalities` are what tracks' vectors are made of.
 ///
 /// # Errors
 /// Weights that are missing or torn; no models in the folder, damaged ones, or such as were trained
@@ -259,7 +286,7 @@ pub struct Answering {
 pub fn answering(
     models: Models,
     config: &Config,
-    dimensions: usize,
+    modalities: &[Modality],
     clock: Arc<dyn WallClock>,
     taught: Arc<Mutex<Taught>>,
 ) -> Result<Answering> {
@@ -267,11 +294,13 @@ pub fn answering(
         return Ok(Answering {
             recommenders: Vec::new(),
             known: None,
-            curriculum: Some(models.curriculum(config, clock, taught)?),
+            curriculum: Some(models.curriculum(config, modalities, clock, taught)?),
         });
     };
     let about = About::read(folder)?;
-    let lessons = models.lessons(config, clock, taught, Arc::default())?;
+    about.check_content(folder, config)?;
+    let dimensions = modalities.iter().map(|modality| modality.dimensions).sum();
+    let lessons = models.lessons(config, modalities, clock, taught, Arc::default())?;
     let (recommenders, known) = load(&lessons, folder, &about, dimensions)?;
     Ok(Answering {
         recommenders,
@@ -342,10 +371,10 @@ fn load(
     let content: Content = decode(CATALOGUE, VERSION, &bytes)
         .with_context(|| format!("{}: {}", folder.join(CATALOGUE).display(), again(folder)))?;
     same(
-        "text encoder of dimensions",
+        "content of dimensions",
         &content.dimensions(),
         &dimensions,
-        "models.folder",
+        "models.folder, models.lyrics and models.audio_encoder",
     )?;
     tracing::info!(
         folder = %folder.display(),

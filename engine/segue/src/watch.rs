@@ -23,6 +23,8 @@ const MOST_POINTS: usize = 4_096;
 pub struct Seen {
     /// From reading a play to its answer, in µs.
     pub latency: Histogram<u64>,
+    /// From a new track's first play to the first prediction that could contain it, in µs.
+    pub freshness: Histogram<u64>,
     /// (seconds since the run began, plays taken in so far).
     pub throughput: Vec<(f64, u64)>,
     /// When teaching began and ended, in seconds since the run began.
@@ -71,6 +73,7 @@ impl RunWatcher {
     pub fn new(total: u64, clock: Arc<dyn WallClock>) -> anyhow::Result<(Self, Arc<Mutex<Seen>>)> {
         let seen = Arc::new(Mutex::new(Seen {
             latency: Histogram::new_with_bounds(1, LONGEST_MICROS, 3)?,
+            freshness: Histogram::new_with_bounds(1, LONGEST_MICROS, 3)?,
             throughput: vec![(0.0, 0)],
             teaching: None,
             plays: 0,
@@ -118,9 +121,13 @@ impl Watcher for RunWatcher {
     }
 
     fn answered(&mut self, latency: Duration, plays: u64) {
-        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.latency.saturating_record_n(micros.max(1), plays);
+        seen.latency.saturating_record_n(micros(latency), plays);
+    }
+
+    fn fresh(&mut self, after: Duration) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.freshness.saturating_record(micros(after));
     }
 
     fn teaching(&mut self, begins: bool) {
@@ -137,6 +144,11 @@ impl Watcher for RunWatcher {
             *end = now;
         }
     }
+}
+
+/// At least one, as the histograms begin.
+fn micros(of: Duration) -> u64 {
+    u64::try_from(of.as_micros()).unwrap_or(u64::MAX).max(1)
 }
 
 impl Drop for RunWatcher {

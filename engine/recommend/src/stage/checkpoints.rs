@@ -414,7 +414,7 @@ impl RecommendStage {
         self.round = state.round;
         self.epoch = restored.epoch.next();
         self.merge = state.merge;
-        self.content = state.content;
+        self.content = state.content.restored();
         let directory = self.parts.directory.clone();
         self.addresses = state.addresses.restored(directory, self.content.keys())?;
         self.listeners = state.listeners;
@@ -429,7 +429,7 @@ impl RecommendStage {
         } else {
             None
         };
-        self.newcomers = self.content.unanswered();
+        self.ask_again()?;
         match (self.warm_up.take(), state.gathered) {
             (Some(mut warm_up), Some(gathered)) => {
                 warm_up.go_on(gathered);

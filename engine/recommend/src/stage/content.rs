@@ -2,9 +2,12 @@
 //! still to be admitted at the next barrier.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use segue_catalog::content::TrackContent;
+use segue_catalog::library::Library;
 use segue_catalog::newcomers::Encoded;
+use segue_flow::names::{self, Name};
 use segue_listen::{TrackId, TrackKey};
 use serde::{Deserialize, Serialize};
 
@@ -22,13 +25,61 @@ pub struct Content {
     has_row: Vec<bool>,
     /// Ids below it have been admitted.
     admitted: usize,
-    /// Tracks that were admitted without a vector and have one now.
-    enriched: Vec<TrackId>,
-    /// Tracks that the encoder has been given and has not given back.
+    /// Parts of vectors that came when their tracks had been admitted: they are theirs from the next
+    /// admission on.
+    arrived: Vec<Arrived>,
+    /// What encoders have been given and have not given back.
     outstanding: usize,
     encoded: u64,
-    /// Tracks that could not be encoded.
+    /// Tracks without a vector that could not be encoded, by ascending id.
     failed: Vec<TrackId>,
+    /// By dense id: which encoders have answered, a bit for each.
+    #[serde(default)]
+    answered: Vec<u8>,
+    /// By dense id: what the library was when they were asked.
+    #[serde(default)]
+    stamps: Vec<u64>,
+    /// What could not be encoded and was not told yet.
+    #[serde(default)]
+    faults: Vec<Fault>,
+    #[serde(default)]
+    faults_told: u64,
+}
+
+/// A part of an admitted track's vector.
+#[derive(Debug, Serialize, Deserialize)]
+struct Arrived {
+    track: TrackId,
+    at: usize,
+    row: Vec<f32>,
+}
+
+/// Content that could not be encoded.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub(super) struct Fault {
+    /// Whose.
+    pub track: TrackId,
+    /// Which part of it.
+    pub modality: Box<str>,
+    /// What is wrong with it.
+    pub why: Box<str>,
+}
+
+/// One of the encoders, and which components of a vector it makes.
+#[derive(Clone, Debug)]
+pub(super) struct Share {
+    /// Which one, from 0.
+    pub encoder: usize,
+    /// Its components.
+    pub components: Range<usize>,
+    /// Whether no other one comes behind it: it reads what may change while a run goes on.
+    pub is_last: bool,
+}
+
+impl Share {
+    const fn bit(&self) -> u8 {
+        1 << self.encoder
+    }
 }
 
 impl Content {
@@ -70,17 +121,10 @@ impl Content {
         self.from(0).collect()
     }
 
-    /// What the recommenders have been told: the tracks that were admitted, with the content that
-    /// they were admitted with.
+    /// What the recommenders have been told: the tracks that were admitted, with the content that they
+    /// have since the last admission.
     pub(super) fn told(&self) -> Vec<Admitted<'_>> {
-        let told = self.from(0).take(self.admitted);
-        told.map(|track| Admitted {
-            content: track
-                .content
-                .filter(|_| !self.enriched.contains(&track.track)),
-            ..track
-        })
-        .collect()
+        self.from(0).take(self.admitted).collect()
     }
 
     /// A track's content.
@@ -112,24 +156,47 @@ impl Content {
         debug_assert_eq!(track.track.row(), self.tracks.len());
         self.tracks.push(track);
         self.has_row.push(false);
+        self.answered.push(0);
+        self.stamps.push(0);
         self.rows.resize(self.tracks.len() * self.dimensions, 0.0);
     }
 
     /// The same tracks, of which nobody has been told.
     pub(super) fn untold(mut self) -> Self {
+        self.settle();
         self.admitted = 0;
-        self.enriched.clear();
+        self.restored()
+    }
+
+    /// What was kept, complete: an earlier Segue had one encoder and no library.
+    pub(super) fn restored(mut self) -> Self {
+        let tracks = self.tracks.len();
+        self.outstanding = 0;
+        self.failed.sort_unstable();
+        self.stamps.resize(tracks, 0);
+        for track in self.tracks.get(self.answered.len()..).unwrap_or(&[]) {
+            let row = track.track.row();
+            let has_row = self.has_row.get(row).is_some_and(|has| *has);
+            let answered = has_row || self.failed.binary_search(&track.track).is_ok();
+            self.answered.push(u8::from(answered));
+        }
         self
     }
 
-    /// What the encoder is to be given again after a restart: it had not answered.
-    pub(super) fn unanswered(&mut self) -> VecDeque<TrackId> {
-        self.outstanding = 0;
-        let waits = |track: &&TrackContent| {
-            self.vector(track.track).is_none() && !self.failed.contains(&track.track)
-        };
-        let waiting = self.tracks.iter().filter(waits);
-        waiting.map(|track| track.track).collect()
+    /// What an encoder is to be given after a restart: tracks of which it had not answered, and those of
+    /// which the library knows something else than it did, which are not answered any more.
+    pub(super) fn unanswered(&mut self, share: &Share, library: &Library) -> VecDeque<TrackId> {
+        let mut waiting = VecDeque::new();
+        let known = self.answered.iter_mut().zip(&self.stamps);
+        for (track, (answered, stamp)) in self.tracks.iter().zip(known) {
+            if *stamp != library.stamp(track) {
+                *answered &= !share.bit();
+            }
+            if *answered & share.bit() == 0 {
+                waiting.push_back(track.track);
+            }
+        }
+        waiting
     }
 
     pub(super) fn announced(&mut self, tracks: usize) {
@@ -140,30 +207,152 @@ impl Content {
         self.outstanding
     }
 
-    pub(super) fn take(&mut self, encoded: Encoded) {
-        self.outstanding = self.outstanding.saturating_sub(encoded.len());
-        self.encoded += encoded.tracks.len() as u64;
-        for (track, why) in &encoded.failed {
-            self.failed.push(*track);
-            tracing::warn!(track = track.0, %why, "a track goes on without a vector");
+    /// An encoder has nothing to say of a track.
+    pub(super) fn skipped(&mut self, share: &Share, track: TrackId) {
+        if let Some(answered) = self.answered.get_mut(track.row()) {
+            *answered |= share.bit();
         }
-        let dimensions = self.dimensions.max(1);
-        for (track, row) in encoded
-            .tracks
-            .iter()
-            .zip(encoded.rows.chunks_exact(dimensions))
-        {
-            let at = track.row();
-            if let Some(place) = self.rows.get_mut(at * dimensions..(at + 1) * dimensions) {
-                place.copy_from_slice(row);
-                if let Some(has) = self.has_row.get_mut(at) {
-                    *has = true;
-                }
-                if at < self.admitted {
-                    self.enriched.push(*track);
+    }
+
+    /// Takes in what an encoder gives back.
+    pub(super) fn take(&mut self, share: &Share, encoded: Encoded) {
+        self.outstanding = self.outstanding.saturating_sub(encoded.len());
+        let stamps = encoded.stamps.into_iter().filter(|_| share.is_last);
+        for (track, stamp) in stamps {
+            if let Some(place) = self.stamps.get_mut(track.row()) {
+                *place = stamp;
+            }
+        }
+        for (track, why) in encoded.failed {
+            tracing::warn!(track = track.0, %why, "a track cannot be encoded");
+            self.skipped(share, track);
+            if self.vector(track).is_none()
+                && let Err(place) = self.failed.binary_search(&track)
+            {
+                self.failed.insert(place, track);
+                names::count(Name::TracksFailed, 1);
+            }
+            self.note(track, "content", why);
+        }
+        for fault in encoded.faults {
+            let (track, modality, why) = (fault.track, fault.kind.name(), fault.detail);
+            tracing::warn!(track = track.0, modality, %why, "a track goes on without a part");
+            names::count_for(Name::SegmentsFailed, "modality", modality, 1);
+            self.note(track, modality, why);
+        }
+        let rows = encoded.rows.chunks_exact(share.components.len().max(1));
+        for (track, row) in encoded.tracks.into_iter().zip(rows) {
+            self.skipped(share, track);
+            let at = share.components.start;
+            match track.row() < self.admitted {
+                true => self.arrived.push(Arrived {
+                    track,
+                    at,
+                    row: row.to_vec(),
+                }),
+                false => {
+                    self.put(track, at, row);
                 }
             }
         }
+    }
+
+    /// Takes over what another stage knows of a track that is new here.
+    pub(super) fn adopt(&mut self, track: TrackId, from: &Self, there: TrackId) {
+        if from.dimensions != self.dimensions {
+            return;
+        }
+        let of = |known: &[u8]| known.get(there.row()).copied().unwrap_or(0);
+        if let Some(answered) = self.answered.get_mut(track.row()) {
+            *answered = of(&from.answered);
+        }
+        let stamp = from.stamps.get(there.row()).copied().unwrap_or(0);
+        if let Some(place) = self.stamps.get_mut(track.row()) {
+            *place = stamp;
+        }
+        match from.vector(there) {
+            Some(vector) => {
+                self.put(track, 0, vector);
+            }
+            // It is the newest.
+            None if from.failed.binary_search(&there).is_ok() => self.failed.push(track),
+            None => {}
+        }
+    }
+
+    /// Whether an encoder has something to say of a track that it has not said yet.
+    pub(super) fn waits_for(&self, share: &Share, track: TrackId) -> bool {
+        let answered = self.answered.get(track.row());
+        answered.is_none_or(|answered| answered & share.bit() == 0)
+    }
+
+    fn note(&mut self, track: TrackId, modality: &str, why: String) {
+        self.faults.push(Fault {
+            track,
+            modality: modality.into(),
+            why: why.into(),
+        });
+    }
+
+    /// Sets a part of a track's vector; whether that changes it. A vector of zeros is none, and what has one
+    /// keeps it: recommenders cannot be told that they know nothing any more.
+    fn put(&mut self, track: TrackId, at: usize, part: &[f32]) -> bool {
+        let start = track.row() * self.dimensions;
+        let row = self.rows.get_mut(start..start + self.dimensions);
+        let has = self.has_row.get_mut(track.row());
+        let (Some(row), Some(has)) = (row, has) else {
+            return false;
+        };
+        let components = at..at + part.len();
+        if row
+            .get(components.clone())
+            .is_none_or(|place| place == part)
+        {
+            return false;
+        }
+        let mut others = (0..).zip(&*row).filter(|(i, _)| !components.contains(i));
+        if part.iter().all(|x| *x == 0.0) && others.all(|(_, x)| *x == 0.0) {
+            return false;
+        }
+        if let Some(place) = row.get_mut(components) {
+            place.copy_from_slice(part);
+        }
+        if !std::mem::replace(has, true) {
+            self.encoded += 1;
+            names::count(Name::TracksEncoded, 1);
+            if let Ok(place) = self.failed.binary_search(&track) {
+                self.failed.remove(place);
+            }
+        }
+        true
+    }
+
+    /// Sets the parts that came meanwhile; the tracks whose vectors that changes, by ascending id,
+    /// whoever was quicker.
+    pub(super) fn settle(&mut self) -> Vec<TrackId> {
+        let mut arrived = std::mem::take(&mut self.arrived);
+        arrived.sort_by_key(|part| (part.track, part.at));
+        let mut changed: Vec<TrackId> = Vec::new();
+        for part in arrived {
+            let other = self.put(part.track, part.at, &part.row);
+            if other && changed.last() != Some(&part.track) {
+                changed.push(part.track);
+            }
+        }
+        changed
+    }
+
+    /// What could not be encoded and was not told yet, in an order that is that of the tracks.
+    pub(super) fn take_faults(&mut self) -> Vec<Fault> {
+        let mut faults = std::mem::take(&mut self.faults);
+        faults.sort();
+        self.faults_told += faults.len() as u64;
+        faults
+    }
+
+    /// Content that could not be encoded, of tracks or parts of it.
+    pub const fn faults(&self) -> u64 {
+        self.faults_told + self.faults.len() as u64
     }
 
     fn from(&self, first: usize) -> impl Iterator<Item = Admitted<'_>> {
@@ -179,10 +368,10 @@ impl Content {
         })
     }
 
-    /// What the recommenders have not been told: new tracks by ascending id, then old ones that have
-    /// a vector now.
-    pub(super) fn to_admit(&self) -> Vec<Admitted<'_>> {
-        let enriched = self.enriched.iter().filter_map(|track| {
+    /// What the recommenders have not been told: new tracks by ascending id, then old ones whose vector is
+    /// another now.
+    pub(super) fn to_admit(&self, changed: &[TrackId]) -> Vec<Admitted<'_>> {
+        let changed = changed.iter().filter_map(|track| {
             let key = self.key(*track)?;
             Some(Admitted {
                 track: *track,
@@ -191,12 +380,11 @@ impl Content {
                 content: self.vector(*track),
             })
         });
-        self.from(self.admitted).chain(enriched).collect()
+        self.from(self.admitted).chain(changed).collect()
     }
 
     pub(super) fn admitted(&mut self) {
         self.admitted = self.tracks.len();
-        self.enriched.clear();
     }
 
     /// A ranking with names.
@@ -218,38 +406,4 @@ impl Content {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn track(id: u32) -> TrackContent {
-        TrackContent {
-            track: TrackId(id),
-            key: TrackKey(u128::from(id) + 1),
-            artist: "a".into(),
-            title: "t".into(),
-        }
-    }
-
-    #[test]
-    fn tracks_are_admitted_once_and_vectors_when_they_come() {
-        let mut content = Content::new(2);
-        content.sighted(track(0));
-        content.sighted(track(1));
-        content.announced(2);
-        let ids: Vec<_> = content.to_admit().iter().map(|a| a.track.0).collect();
-        assert_eq!(ids, [0, 1]);
-        content.admitted();
-        assert!(content.to_admit().is_empty());
-        content.take(Encoded {
-            tracks: vec![TrackId(1)],
-            rows: vec![0.6, 0.8],
-            failed: vec![(TrackId(0), "why".into())],
-        });
-        assert_eq!(content.outstanding(), 0);
-        let again = content.to_admit();
-        assert_eq!(again.len(), 1);
-        assert_eq!(again[0].content, Some(&[0.6, 0.8][..]));
-        assert_eq!((content.encoded(), content.failed()), (1, 1));
-        assert_eq!(content.vector(TrackId(0)), None);
-    }
-}
+mod tests;

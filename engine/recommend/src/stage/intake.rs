@@ -60,8 +60,12 @@ impl RecommendStage {
         let user = self.addresses.user(lane, play.slot)?;
         let (track, new) = self.addresses.track(lane, play.track)?;
         if let Some(content) = new {
-            self.newcomers.push_back(content.track);
             self.content.sighted(content);
+            self.newcomer(track);
+            // Who answers nobody predicts nothing.
+            if self.ladder.is_some() && self.settings.top > 0 {
+                self.fresh.sighted(track, read_at);
+            }
         }
         let own = play.stated.part().and_then(|part| self.ratio(track, part));
         let mut ratio_of_previous = None;

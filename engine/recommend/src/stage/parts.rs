@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use segue_catalog::directory::{CatalogueFull, Directory};
 use segue_catalog::durations::{DurationEstimates, DurationReport};
+use segue_catalog::library::Library;
 use segue_catalog::newcomers::{Arrivals, Encoded};
 use segue_flow::barrier::BarrierCall;
 use segue_flow::checkpoint::{CheckpointError, CheckpointStore};
@@ -59,7 +60,7 @@ pub struct StageSettings {
     pub compare: Vec<(String, String)>,
 }
 
-/// The way to the encoder's thread and back.
+/// The way to an encoder's thread and back.
 pub struct EncoderLink {
     /// New tracks go in here.
     pub arrivals: Inlet<Arrivals>,
@@ -67,7 +68,7 @@ pub struct EncoderLink {
     pub encoded: Outlet<Encoded>,
     /// So many tracks go in at once, at least 1.
     pub batch: usize,
-    /// The length of a vector.
+    /// The length of its part of a vector.
     pub dimensions: usize,
 }
 
@@ -101,6 +102,8 @@ pub trait Watcher: Send {
     fn progressed(&mut self, plays: u64, at: EventTime);
     /// `plays` plays were answered `latency` after they were read.
     fn answered(&mut self, latency: Duration, plays: u64);
+    /// The first prediction that could contain a new track came so long after the track's first play.
+    fn fresh(&mut self, after: Duration);
     /// Teaching began (`true`) or is over.
     fn teaching(&mut self, begins: bool);
 }
@@ -108,6 +111,7 @@ pub trait Watcher: Send {
 impl Watcher for () {
     fn progressed(&mut self, _: u64, _: EventTime) {}
     fn answered(&mut self, _: Duration, _: u64) {}
+    fn fresh(&mut self, _: Duration) {}
     fn teaching(&mut self, _: bool) {}
 }
 
@@ -169,8 +173,11 @@ pub struct Parts {
     /// Tracks that are there before the first play, with vectors as long as the encoder's: those that
     /// `recommenders` were trained on. A checkpoint has its own.
     pub known: Option<Content>,
-    /// Encodes new tracks, if anything does.
-    pub encoder: Option<EncoderLink>,
+    /// Encode new tracks, each a part of their vectors, in the order of the parts. The first one is given
+    /// every track, the others those of which the library knows.
+    pub encoders: Vec<EncoderLink>,
+    /// What is known of tracks beside their plays.
+    pub library: Arc<Library>,
     /// Gives tracks their ids; others may look them up.
     pub directory: Arc<Directory>,
     /// Takes checkpoints: results and input offsets are then committed with one, and only so.
@@ -229,9 +236,21 @@ pub enum EngineError {
         /// Which part, and what is wrong with it.
         detail: String,
     },
-    /// The encoder's thread is gone.
-    #[error("the encoder has stopped: see the log for its last error")]
+    /// An encoder's thread is gone.
+    #[error("an encoder has stopped: see the log for its last error")]
     EncoderGone,
+    /// The tracks that are there have other vectors than the encoders make. Segue stops.
+    #[error(
+        "the tracks that are known have vectors of {was} components, and the encoders make {now}: set \
+         models.audio_encoder, models.lyrics and models.folder as they were, or begin anew with --from \
+         earliest"
+    )]
+    OtherVectors {
+        /// The length that they have.
+        was: usize,
+        /// The length that they would have now.
+        now: usize,
+    },
 }
 
 /// What came of a run.
@@ -251,8 +270,10 @@ pub struct RunSummary {
     pub tracks: u64,
     /// Tracks with a content vector.
     pub encoded: u64,
-    /// Tracks whose content could not be encoded.
+    /// Tracks without one, since nothing of their content could be encoded.
     pub failed: u64,
+    /// What could not be encoded, of these and of tracks that have a vector: each is a dead letter.
+    pub content_faults: u64,
     /// Tracks with an estimated duration.
     pub durations_estimated: u64,
     /// How far estimated durations are from those that events state; absent if none does.

@@ -1,5 +1,6 @@
 //! The records that go out: predictions, sessions, what was put aside.
 
+use segue_catalog::content::TrackContent;
 use segue_flow::lane::Aside;
 use segue_flow::{Epoch, LaneId, OutRecord, Sink, SinkError};
 use segue_listen::completion::Part;
@@ -10,6 +11,7 @@ use segue_sessions::Witness;
 use serde::{Deserialize, Serialize};
 
 use super::EngineError;
+use super::content::Fault;
 use crate::recommender::Tier;
 
 /// Names of the topics that are written.
@@ -115,6 +117,17 @@ pub struct CompletionRecord<'a> {
     corrected: bool,
 }
 
+/// Content that could not be encoded, among the dead letters; what is wrong with it stands in the headers.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct ContentFault<'a> {
+    v: u16,
+    track: String,
+    artist: &'a str,
+    title: &'a str,
+    modality: &'a str,
+    reason: &'a str,
+}
+
 /// Encodes and writes; its buffer is used again.
 pub(super) struct Writer {
     topics: Topics,
@@ -193,6 +206,44 @@ impl Writer {
         self.write(sink, &topic, prediction.user, at, &prediction)
     }
 
+    /// A dead letter about a track: its key, what it is called, which part of it and why.
+    pub(super) fn content_fault(
+        &mut self,
+        sink: &mut dyn Sink,
+        content: &TrackContent,
+        fault: &Fault,
+    ) -> Result<(), EngineError> {
+        let track = content.key.to_string();
+        let reason = head(fault.why.as_bytes(), LONGEST_REASON);
+        let short = |text: &str| {
+            let text = head(text.as_bytes(), LONGEST_REASON);
+            String::from_utf8_lossy(text).into_owned()
+        };
+        let record = ContentFault {
+            v: 1,
+            track: track.clone(),
+            artist: &short(&content.artist),
+            title: &short(&content.title),
+            modality: &fault.modality,
+            reason: &short(&fault.why),
+        };
+        let topic = self.topics.dead_letters.clone();
+        self.encode(&topic, &record)?;
+        sink.write(OutRecord {
+            topic: &topic,
+            partition: None,
+            key: Some(track.as_bytes()),
+            value: Some(&self.buffer),
+            headers: &[
+                ("reason", reason),
+                ("modality", fault.modality.as_bytes()),
+                ("content-type", self.format.content_type().as_bytes()),
+            ],
+            at: None,
+        })?;
+        Ok(())
+    }
+
     fn write(
         &mut self,
         sink: &mut dyn Sink,
@@ -201,6 +252,19 @@ impl Writer {
         at: EventTime,
         record: &impl Serialize,
     ) -> Result<(), EngineError> {
+        self.encode(topic, record)?;
+        sink.write(OutRecord {
+            topic,
+            partition: None,
+            key: Some(key.as_bytes()),
+            value: Some(&self.buffer),
+            headers: &[("content-type", self.format.content_type().as_bytes())],
+            at: Some(at),
+        })?;
+        Ok(())
+    }
+
+    fn encode(&mut self, topic: &str, record: &impl Serialize) -> Result<(), EngineError> {
         self.buffer.clear();
         match self.format {
             Format::MessagePack => {
@@ -213,16 +277,7 @@ impl Writer {
         .map_err(|detail| EngineError::Record {
             topic: topic.to_owned(),
             detail,
-        })?;
-        sink.write(OutRecord {
-            topic,
-            partition: None,
-            key: Some(key.as_bytes()),
-            value: Some(&self.buffer),
-            headers: &[("content-type", self.format.content_type().as_bytes())],
-            at: Some(at),
-        })?;
-        Ok(())
+        })
     }
 }
 

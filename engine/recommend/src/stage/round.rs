@@ -1,98 +1,13 @@
-//! The parts of a round: vectors collected, tracks admitted, plays measured and learnt from, listeners
-//! answered.
+//! The parts of a round: tracks admitted, plays measured and learnt from, listeners answered.
 
-use std::time::Duration;
-
-use segue_catalog::newcomers::Arrivals;
 use segue_flow::names::{self, Name};
-use segue_flow::queue::{Received, WhenFull};
 
 use super::measuring::spread;
 use super::{EngineError, Prediction, RecommendStage, is_measured, look_back};
 use crate::ladder::Budget;
 use crate::recommender::Example;
 
-/// How long the encoder is waited for before new tracks are offered to it again.
-const ENCODER_PATIENCE: Duration = Duration::from_millis(10);
-
 impl RecommendStage {
-    /// Hands new tracks to the encoder. Where its queue is full they wait, a number each, unless its
-    /// policy is that we wait.
-    pub(super) fn announce(&mut self) -> Result<(), EngineError> {
-        self.offer_newcomers()?;
-        let Some(encoder) = &self.parts.encoder else {
-            return Ok(());
-        };
-        if self.newcomers.is_empty() || encoder.arrivals.settings().when_full == WhenFull::Coalesce
-        {
-            return Ok(());
-        }
-        let before = self.parts.clock.now();
-        while !self.newcomers.is_empty() {
-            self.await_vectors()?;
-            self.offer_newcomers()?;
-        }
-        if let Some(encoder) = &self.parts.encoder {
-            let blocked = self.parts.clock.now().saturating_sub(before);
-            encoder.arrivals.blocked(blocked);
-        }
-        Ok(())
-    }
-
-    /// As many as there is room for.
-    fn offer_newcomers(&mut self) -> Result<(), EngineError> {
-        let Some(encoder) = &mut self.parts.encoder else {
-            self.newcomers.clear();
-            return Ok(());
-        };
-        while !self.newcomers.is_empty() && encoder.arrivals.has_room() {
-            let many = encoder.batch.clamp(1, self.newcomers.len());
-            let ids = self.newcomers.drain(..many);
-            let tracks: Vec<_> = ids
-                .filter_map(|track| self.content.track(track).cloned())
-                .collect();
-            self.content.announced(tracks.len());
-            // Nobody else sends: there is room.
-            let offered = encoder.arrivals.offer(Arrivals(tracks));
-            offered.map_err(|_| EngineError::EncoderGone)?;
-        }
-        Ok(())
-    }
-
-    /// Waits a while for vectors. Both queues are bounded and the encoder waits for us too: so what it
-    /// holds is taken while what we hold is offered.
-    fn await_vectors(&mut self) -> Result<(), EngineError> {
-        let Some(encoder) = &mut self.parts.encoder else {
-            return Ok(());
-        };
-        match encoder.encoded.receive(ENCODER_PATIENCE) {
-            Received::Batch(encoded) => self.content.take(encoded),
-            Received::Nothing => {}
-            Received::Over => return Err(EngineError::EncoderGone),
-        }
-        Ok(())
-    }
-
-    /// Takes in the vectors that are ready.
-    pub(super) fn collect(&mut self) -> Result<(), EngineError> {
-        if let Some(encoder) = &mut self.parts.encoder {
-            while let Some(encoded) = encoder.encoded.ready() {
-                self.content.take(encoded);
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits until every new track has been encoded.
-    pub(super) fn collect_all(&mut self) -> Result<(), EngineError> {
-        self.offer_newcomers()?;
-        while self.content.outstanding() > 0 || !self.newcomers.is_empty() {
-            self.await_vectors()?;
-            self.offer_newcomers()?;
-        }
-        Ok(())
-    }
-
     pub(super) fn measure_and_learn(&mut self) -> Result<(), EngineError> {
         if self.chunk.is_empty() {
             return Ok(());
@@ -168,14 +83,30 @@ impl RecommendStage {
         look_back::draw(ladder, prequential, &plays)
     }
 
+    /// Tracks and vectors that came are the recommenders' from here on; what could not be encoded is told.
     pub(super) fn admit(&mut self) -> Result<(), EngineError> {
+        let changed = self.content.settle();
         if let Some(ladder) = &mut self.ladder {
-            let admitted = self.content.to_admit();
+            let admitted = self.content.to_admit(&changed);
             if !admitted.is_empty() {
                 ladder.admit(&admitted)?;
             }
+            let nothing_encodes = self.encodings.is_empty();
+            for track in admitted
+                .iter()
+                .filter(|t| nothing_encodes || t.content.is_some())
+            {
+                self.fresh.admitted(track.track);
+            }
         }
         self.content.admitted();
+        for fault in self.content.take_faults() {
+            self.fresh.given_up(&fault, &self.content);
+            if let Some(content) = self.content.track(fault.track) {
+                let sink = &mut *self.parts.sink;
+                self.records.content_fault(sink, content, &fault)?;
+            }
+        }
         Ok(())
     }
 
@@ -213,6 +144,12 @@ impl RecommendStage {
                 names::count_for(Name::Predictions, "recommender", answer.recommender, 1);
             }
             self.predictions += answers.len() as u64;
+            let now = self.parts.clock.now();
+            for seen_at in self.fresh.predicted() {
+                let after = now.saturating_sub(seen_at);
+                names::observe(Name::Freshness, after);
+                self.parts.watcher.fresh(after);
+            }
         }
         let now = self.parts.clock.now();
         for (read_at, plays) in self.waiting.drain(..) {

@@ -6,18 +6,17 @@
 //! content. What is counted over everybody (popularity, rules, estimated lengths, the evaluation) is
 //! an instance's own and stays where it is.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use segue_catalog::content::TrackContent;
 use segue_catalog::directory::{Directory, Sighting};
-use segue_catalog::newcomers::Encoded;
 use segue_flow::LaneId;
 use segue_flow::checkpoint::decode;
 use segue_listen::{TrackId, UserId};
 
 use super::checkpoints::{Owned, PART, VERSION};
+use super::encoding::Encoding;
 use super::{Content, EngineError, Moved, RecommendStage};
 
 impl RecommendStage {
@@ -41,10 +40,11 @@ impl RecommendStage {
         };
         let from: Owned =
             decode(PART, VERSION, &moved.stage).map_err(|error| wrong(error.to_string()))?;
+        let there = from.content.restored();
         let mut tracks = Tracks {
-            from: &from.content,
+            from: &there,
             content: &mut self.content,
-            newcomers: &mut self.newcomers,
+            encodings: &mut self.encodings,
             directory: self.parts.directory.clone(),
             known: HashMap::new(),
         };
@@ -82,7 +82,7 @@ pub(super) fn places(asked: &[super::Asked]) -> HashMap<UserId, usize> {
 struct Tracks<'a> {
     from: &'a Content,
     content: &'a mut Content,
-    newcomers: &'a mut VecDeque<TrackId>,
+    encodings: &'a mut [Encoding],
     directory: Arc<Directory>,
     known: HashMap<TrackId, TrackId>,
 }
@@ -104,16 +104,9 @@ impl Tracks<'_> {
                 ..content.clone()
             };
             self.content.sighted(content);
-            match self.from.vector(there) {
-                Some(vector) if vector.len() == self.content.dimensions() => {
-                    self.content.announced(1);
-                    self.content.take(Encoded {
-                        tracks: vec![track],
-                        rows: vector.to_vec(),
-                        failed: Vec::new(),
-                    });
-                }
-                _ => self.newcomers.push_back(track),
+            self.content.adopt(track, self.from, there);
+            for encoding in &mut *self.encodings {
+                encoding.asks_for(track, self.content);
             }
         }
         self.known.insert(there, track);

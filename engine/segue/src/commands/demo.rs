@@ -148,9 +148,9 @@ fn run(
         true => 0,
         false => ((log.listens as f64 * config.recommend.train_share) as u64).max(1),
     };
-    let (encoder, batch) = models.encoder(config)?;
-    let answering =
-        trained::answering(models, config, encoder.dimensions(), clock.clone(), taught)?;
+    let encoders = models.encoders(config)?;
+    let modalities = encoders.modalities();
+    let answering = trained::answering(models, config, &modalities, clock.clone(), taught)?;
     let delivery = input::delivery(config, lanes);
     let replay = input::spawn(
         log.stream,
@@ -182,7 +182,7 @@ fn run(
         recommenders: answering.recommenders,
         curriculum: answering.curriculum,
         known: answering.known,
-        encoder: Some((encoder, batch)),
+        encoders: Some(encoders),
         checkpointing: None,
         restored: None,
         watcher: Box::new(watcher),

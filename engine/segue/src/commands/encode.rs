@@ -9,22 +9,28 @@ use clap::{Args, Subcommand, ValueEnum};
 use segue_catalog::content::TrackContent;
 use segue_catalog::encoder::Encoder;
 use segue_catalog::library::Library;
+use segue_catalog::modality::ModalityKind;
 use segue_encode::audio::crop::Crop;
-use segue_encode::audio::encoder::AudioEncoder;
 use segue_encode::text::{TextEncoder, TextOf};
+use segue_encode::vector_cache::file_print;
 use segue_listen::{TrackId, TrackKey};
 use segue_nn::device::choose;
 
-use self::store::{Store, file_print, text_print};
+use self::store::{Store, print_of};
 use crate::config::Config;
-use crate::models::place;
+use crate::models::sound::{self, Sound, Wording};
+use crate::models::{place, text_made_by};
 use crate::{shutdown, watch};
 
-pub(super) mod model;
 mod store;
 
 #[cfg(test)]
 mod tests;
+
+const FLAGS: Wording = Wording {
+    model: "--model ",
+    layers: "--layers ",
+};
 
 const MORE_HELP: &str = "\
 A library is a file of JSON lines, one track each; `audio` is relative to the file's folder:
@@ -33,7 +39,8 @@ A library is a file of JSON lines, one track each; `audio` is relative to the fi
 
 Of OUT.safetensors, `vectors` has a row of f32 for each track that could be encoded; OUT.jsonl says which \
 row is whose, and why a track has none. What is done is kept in OUT.cache by the content of each file: \
-stopped (Ctrl-C) or repeated with more music, the same command encodes only what is new.
+stopped (Ctrl-C) or repeated with more music, the same command encodes only what is new. Where \
+models.vector_cache is set, audio and lyrics are kept there instead, and `segue run` finds them.
 
     segue encode audio ~/Music --out vectors.safetensors
     segue encode audio library.jsonl --model handcrafted --out numbers.safetensors
@@ -148,14 +155,17 @@ impl AudioCommand {
         let chosen = choose(config.models.device);
         println!("device: {}", chosen.reason);
         let models = place::folder(&config.models);
-        let layers = model::layers(&self.layers)?;
-        let model = model::load(&self.model, layers, &models, chosen.device, config)?;
-        let print = format!(
-            "{} {} {} {}",
-            model.print, self.layers, crop.seconds, crop.count
-        );
-        let mut encoder = AudioEncoder::new(model.model, crop, Arc::default());
-        let mut store = Store::open(&self.out, &print, encoder.dimensions())?;
+        let sound = Sound {
+            model: &self.model,
+            layers: &self.layers,
+            crop,
+            wording: FLAGS,
+        };
+        let precision = config.models.precision;
+        let (mut encoder, made_by) =
+            sound.load(Arc::default(), &models, chosen.device, precision)?;
+        let kept = (Some(ModalityKind::Audio), &config.models);
+        let mut store = Store::open(&self.out, kept, &made_by, encoder.dimensions())?;
         let bar = watch::bar(items.len() as u64, "encoding");
         for item in &items {
             go_on(stop, &self.out)?;
@@ -175,7 +185,7 @@ impl AudioCommand {
                 continue;
             }
             match encoder.of_file(audio)? {
-                Ok(vector) => store.made(&item.name, content, vector)?,
+                Ok(vector) => store.made(&item.name, content, &vector)?,
                 Err(problem) => store.failed(&item.name, &problem),
             }
         }
@@ -190,27 +200,26 @@ impl TextCommand {
         let items = tracks_of(&library);
         let chosen = choose(config.models.device);
         println!("device: {}", chosen.reason);
-        let folder = model::folder(&self.model, &place::folder(&config.models));
+        let folder = sound::folder(&self.model, &place::folder(&config.models));
         let of = match self.of {
             Texts::Names => TextOf::Names,
             Texts::Lyrics => TextOf::Lyrics,
             Texts::Both => TextOf::Both,
         };
-        let print = format!(
-            "text {:?} {}",
-            of,
-            file_print(&folder.join("model.safetensors"))?
-        );
         let encoder = TextEncoder::load(&folder, chosen.device, config.models.precision)?;
+        let made_by = text_made_by(&encoder, of, &folder)?;
         let mut encoder = encoder.with_library(Arc::clone(&library), of);
-        let mut store = Store::open(&self.out, &print, encoder.dimensions())?;
+        // The company of others is in the last bits of a name's vector: those a run makes itself.
+        let kind = (of == TextOf::Lyrics).then_some(ModalityKind::Lyrics);
+        let kept = (kind, &config.models);
+        let mut store = Store::open(&self.out, kept, &made_by, encoder.dimensions())?;
         let bar = watch::bar(items.len() as u64, "encoding");
         for some in items.chunks(config.models.encoder_batch.max(1)) {
             go_on(stop, &self.out)?;
             bar.inc(some.len() as u64);
             let mut new = Vec::new();
             for item in some {
-                let content = text_print(item, &library);
+                let content = print_of(item, &library, of);
                 if !store.known(&item.name, content) {
                     new.push((item, content));
                 }
@@ -229,7 +238,7 @@ impl TextCommand {
             let rows = rows.chunks_exact(encoder.dimensions().max(1));
             for (((item, content), outcome), row) in new.iter().zip(outcomes).zip(rows) {
                 match outcome {
-                    Ok(()) => store.made(&item.name, *content, row.to_vec())?,
+                    Ok(()) => store.made(&item.name, *content, row)?,
                     Err(error) => store.failed(&item.name, &error.detail),
                 }
             }

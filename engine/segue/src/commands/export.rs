@@ -267,8 +267,7 @@ impl Export {
 
     #[cfg(feature = "torch")]
     fn text(&self, config: &Config) -> Result<Vec<Feature>> {
-        use super::encode::model;
-        use crate::models::place;
+        use crate::models::{place, sound};
         use segue_encode::text::TextEncoder;
         use segue_nn::device::choose;
 
@@ -277,7 +276,7 @@ impl Export {
         };
         let chosen = choose(config.models.device);
         println!("device: {}", chosen.reason);
-        let folder = model::folder(named, &place::folder(&config.models));
+        let folder = sound::folder(named, &place::folder(&config.models));
         let encoder = TextEncoder::load(&folder, chosen.device, config.models.precision)?;
         let model = folder.file_name().unwrap_or_default().to_string_lossy();
         Ok(vec![Feature {

@@ -480,7 +480,7 @@ pub fn counting(config: &Config, sources: Vec<Box<dyn Source>>, sink: Box<dyn Si
         recommenders: counting_recommenders(),
         curriculum: None,
         known: None,
-        encoder: None,
+        encoders: None,
         checkpointing: None,
         restored: None,
         watcher: Box::new(()),

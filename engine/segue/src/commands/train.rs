@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use segue_catalog::newcomers::Encoders;
 use segue_flow::Remedy;
 use segue_flow::clock::{MachineClock, WallClock, time_of_day};
 use segue_flow::memory::memory_topic;
@@ -135,6 +136,8 @@ impl Train {
         let models = Models::load(config)?;
         println!("device: {}", models.reason());
         let encoder = encoder_print(&models.encoder_weights())?;
+        let encoders = models.encoders(config)?;
+        let modalities = encoders.modalities();
         let fingerprint = Inputs::find(&self.data)?.fingerprint()?;
         let task = Task::new(fingerprint, &encoder, config)?;
         let gathered = match kept.gathered(&task)? {
@@ -142,7 +145,7 @@ impl Train {
                 println!("{}: goes on with what was gathered", gathered.description);
                 gathered
             }
-            None => self.gather(config, &models, &kept, task, &clock, stop)?,
+            None => self.gather(config, encoders, &kept, task, &clock, stop)?,
         };
         let (log, content) = kept.log()?;
         println!(
@@ -152,7 +155,7 @@ impl Train {
             count(gathered.tracks)
         );
         let taught = Arc::new(Mutex::new(Taught::default()));
-        let lessons = models.lessons(config, clock, taught.clone(), stop.clone())?;
+        let lessons = models.lessons(config, &modalities, clock, taught.clone(), stop.clone())?;
         let tracks = content.all();
         let item_encoder = match kept.item_encoder()? {
             Some((state, lesson)) => {
@@ -217,7 +220,7 @@ impl Train {
     fn gather(
         &self,
         config: &Config,
-        models: &Models,
+        encoders: Encoders,
         kept: &Kept,
         task: Task,
         clock: &Arc<dyn WallClock>,
@@ -260,7 +263,7 @@ impl Train {
                 kept: Kept::of(&self.out),
                 stop: stop.clone(),
             })),
-            encoder: Some(models.encoder(config)?),
+            encoders: Some(encoders),
             watcher: Box::new(watcher),
             clock: clock.clone(),
             ..plain

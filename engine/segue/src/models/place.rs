@@ -30,11 +30,12 @@ pub fn language_model(named: &str, folder: &Path) -> Result<PathBuf> {
     let known = Known::named(named)?;
     let place = folder.join(named);
     match known {
-        Some(known) if known.family == Family::Bert => {
-            bail!(
-                "{setting} is a text encoder and no language model: {}",
-                others()?
-            );
+        Some(known) if !known.family.is_of_language_models() => {
+            let what = match known.family {
+                Family::Musicnn => "an encoder of sound",
+                _ => "a text encoder",
+            };
+            bail!("{setting} is {what} and no language model: {}", others()?);
         }
         Some(known) => match presence(&known, &place) {
             Presence::Here => Ok(place),
@@ -77,7 +78,7 @@ fn there(folder: &Path) -> String {
 /// The language models that are known by name, in words.
 fn others() -> Result<String> {
     let all = Known::all()?.into_iter();
-    let language_models = all.filter(|known| known.family != Family::Bert);
+    let language_models = all.filter(|known| known.family.is_of_language_models());
     let names: Vec<String> = language_models.map(|known| known.name).collect();
     Ok(format!("known are {}", names.join(", ")))
 }
@@ -124,6 +125,7 @@ mod tests {
             "{said}"
         );
         assert!(refused("minilm").contains("no language model"));
+        assert!(refused("musicnn").contains("an encoder of sound"));
         assert!(refused("smollm2-135m").contains("not whole"));
         assert!(refused("").contains("segue models list"));
         let gguf = "smollm2-135m/SmolLM2-135M-Instruct.Q4_1.gguf";

@@ -13,6 +13,7 @@
 //! - `full_disk`: checkpoints that cannot be written cost nothing but themselves.
 //! - `stuck`: a run in which nothing moves says what stands.
 //! - `ends`: a run that is stopped has worked off what it read; one that fails ends as a whole.
+//! - `hearing`: what a library says of tracks is heard, a broken file is its own, a corrected one counts.
 //! - `keys`: a topic keyed otherwise is noticed, and mended.
 //! - `models`: a run that the language model answers is restored as what it was, from its training on.
 //! - `new_track`: a track is among the answers a second after its first play.
@@ -31,6 +32,7 @@ mod ends;
 mod export;
 mod full_disk;
 mod group;
+mod hearing;
 mod keys;
 mod models;
 mod new_track;

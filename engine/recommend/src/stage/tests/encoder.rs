@@ -2,7 +2,9 @@
 
 use segue_catalog::content::TrackContent;
 use segue_catalog::encoder::{ContentError, Encoder, EncoderError};
-use segue_catalog::newcomers;
+use segue_catalog::library::{Library, TrackMedia};
+use segue_catalog::newcomers::{self, Arrivals, Encoded};
+use segue_flow::queue::{Inlet, Outlet};
 
 use super::*;
 
@@ -67,7 +69,7 @@ fn through_short_queues(newcomers: WhenFull) {
     let started = start.clone();
     let encoder = std::thread::spawn(move || {
         started.wait();
-        newcomers::serve(&mut Length, 2, &arrived, &mut done);
+        newcomers::serve(&mut Length, 2, &Library::default(), &arrived, &mut done);
     });
     let link = EncoderLink {
         arrivals,
@@ -87,4 +89,87 @@ fn through_short_queues(newcomers: WhenFull) {
     let summary = stage.finish().unwrap();
     assert_eq!((summary.tracks, summary.encoded), (2_000, 2_000));
     encoder.join().unwrap();
+}
+
+/// Who a test encodes for: what it is given, and where it puts what comes of it.
+type Hands = (Outlet<Arrivals>, Inlet<Encoded>);
+
+/// An encoder that is the test itself.
+fn by_hand(name: &'static str, dimensions: usize) -> (EncoderLink, Hands) {
+    let clock = Arc::new(MachineClock::start());
+    let holds = |when_full| QueueSettings {
+        capacity: 4,
+        when_full,
+    };
+    let (arrivals, arrived) = queue(name, holds(WhenFull::Coalesce), clock.clone());
+    let (done, encoded) = queue(name, holds(WhenFull::Block), clock);
+    let link = EncoderLink {
+        arrivals,
+        encoded,
+        batch: 8,
+        dimensions,
+    };
+    (link, (arrived, done))
+}
+
+/// Gives back one row for each track that has arrived; how many that were.
+fn encode_all((arrived, done): &mut Hands, row: &[f32]) -> usize {
+    let mut all = 0;
+    while let Some(Arrivals(tracks)) = arrived.ready() {
+        all += tracks.len();
+        let encoded = Encoded {
+            rows: row.repeat(tracks.len()),
+            tracks: tracks.into_iter().map(|track| track.track).collect(),
+            ..Encoded::default()
+        };
+        done.send(encoded).unwrap();
+    }
+    all
+}
+
+#[test]
+fn a_lone_track_goes_at_once_is_known_by_its_text_and_better_when_it_was_heard() {
+    let (quick, mut text) = by_hand("text", 2);
+    let (thorough, mut sound) = by_hand("sound", 1);
+    let key = TrackKey::from_names("artist", "song 0 of user-0");
+    let (mut stage, _) = stage_with(1, None, |parts| {
+        parts.encoders = vec![quick, thorough];
+        let mut library = Library::default();
+        library.insert(key, TrackMedia::default());
+        parts.library = Arc::new(library);
+        parts.curriculum = None;
+        parts.recommenders = vec![
+            Box::new(SequentialRules::new(100, 1.0)),
+            Box::new(PersonalMostPop::new()),
+        ];
+    });
+    stage.settings.exact = false;
+    stage.merge = None;
+    let mut plays = batches(LaneId(0), 1, script(200), 1).into_iter();
+    let track = TrackId(0);
+    while stage.content.is_empty() {
+        stage.take(plays.next().unwrap()).unwrap();
+    }
+    assert_eq!(stage.content.len(), 1);
+    // No second track came for it to wait for, and nobody waits for the sound.
+    assert_eq!(encode_all(&mut text, &[0.6, 0.8]), 1);
+    stage.idle().unwrap();
+    assert_eq!(stage.content.vector(track), Some(&[0.6, 0.8, 0.0][..]));
+    assert_eq!(stage.content.outstanding(), 1);
+    let predicted = stage.predictions;
+    for batch in plays {
+        stage.take(batch).unwrap();
+        stage.caught_up().unwrap();
+        encode_all(&mut text, &[0.8, 0.6]);
+    }
+    assert!(stage.predictions > predicted, "answers do not wait either");
+
+    // Only the library's own track is listened to. It is better known from the next barrier on.
+    assert_eq!(encode_all(&mut sound, &[1.0]), 1);
+    stage.idle().unwrap();
+    stage.admit().unwrap();
+    assert_eq!(stage.content.vector(track), Some(&[0.6, 0.8, 1.0][..]));
+    assert_eq!((stage.content.len(), stage.content.outstanding()), (30, 0));
+    let summary = stage.finish().unwrap();
+    assert_eq!((summary.encoded, summary.failed), (30, 0));
 }

@@ -1,49 +1,29 @@
 //! Vectors as they are made, and the file that comes of them.
 
-use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use segue_catalog::library::Library;
+use segue_catalog::modality::ModalityKind;
+use segue_encode::text::TextOf;
+use segue_encode::vector_cache::{ContentPrint, VectorCache, text_print};
 use segue_nn::tch::Tensor;
 use serde::Serialize;
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::Item;
+use crate::models::ModelSettings;
 use crate::report::figures::count;
 
-/// What the vectors of a file are kept under: what is in it.
-pub type ContentPrint = u128;
-
-/// The print of a file's content.
-///
-/// # Errors
-/// It cannot be read.
-pub fn file_print(path: &Path) -> Result<ContentPrint> {
-    let read = || -> std::io::Result<ContentPrint> {
-        let mut file = File::open(path)?;
-        let mut print = Xxh3::new();
-        let mut piece = vec![0u8; 1 << 16];
-        loop {
-            match file.read(&mut piece)? {
-                0 => return Ok(print.digest128()),
-                read => print.update(piece.get(..read).unwrap_or_default()),
-            }
-        }
-    };
-    read().with_context(|| format!("{} cannot be read", path.display()))
-}
-
-/// The print of what is written of a track.
-pub fn text_print(item: &Item, library: &Library) -> ContentPrint {
-    let media = library.media(item.key);
+/// The print of what is written of a track, as far as it is encoded. That of lyrics is a run's own.
+pub fn print_of(item: &Item, library: &Library, of: TextOf) -> ContentPrint {
+    let media = library.of(item.key, &item.artist, &item.title);
     let album = media.and_then(|media| media.album.as_deref());
     let lyrics = media.and_then(|media| media.lyrics.as_deref());
-    let texts = (&item.artist, &item.title, album, lyrics);
-    // Debug text tells apart what only joining would not.
-    xxh3_128(format!("{texts:?}").as_bytes())
+    match of {
+        TextOf::Names => text_print(&[Some(&item.artist), Some(&item.title), album]),
+        TextOf::Lyrics => text_print(&[lyrics]),
+        TextOf::Both => text_print(&[Some(&item.artist), Some(&item.title), album, lyrics]),
+    }
 }
 
 /// A line of the list of rows.
@@ -56,69 +36,41 @@ struct Line<'a> {
     problem: Option<&'a str>,
 }
 
-/// What has been made: a cache on disk that grows by a vector at a time, after a header that says
-/// what made them.
+/// What has been made, and is to become the file.
 pub struct Store {
     out: PathBuf,
-    cache: File,
+    cache: VectorCache,
     dimensions: usize,
-    vectors: HashMap<ContentPrint, Vec<f32>>,
     /// Tracks and what their vectors are kept under, or why they have none.
     tracks: Vec<(String, Result<ContentPrint, String>)>,
     reused: usize,
 }
 
 impl Store {
-    /// Opens the cache beside `out`. One that something else has made is begun anew, and what a crash
-    /// has left of a last vector is cut off.
+    /// Opens the cache: that of runs, where one is set for vectors of a kind, else one beside `out`.
     ///
     /// # Errors
     /// It cannot be read or written.
-    pub fn open(out: &Path, print: &str, dimensions: usize) -> Result<Self> {
-        let path = beside(out, "cache");
-        let failed = || format!("{} cannot be read or written", path.display());
-        let header = xxh3_128(format!("1 {dimensions} {print}").as_bytes()).to_le_bytes();
-        let mut cache = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .with_context(failed)?;
-        let mut vectors = HashMap::new();
-        let mut whole = header.len() as u64;
-        let mut reader = BufReader::new(&cache);
-        let mut found = [0u8; 16];
-        let ours = reader.read_exact(&mut found).is_ok() && found == header;
-        let mut record = vec![0u8; 16 + 4 * dimensions];
-        if ours {
-            loop {
-                match reader.read_exact(&mut record) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
-                    Err(error) => return Err(error).with_context(failed),
-                }
-                let Some((print, values)) = record.split_first_chunk::<16>() else {
-                    break;
-                };
-                let values = values.chunks_exact(4);
-                let values =
-                    values.filter_map(|four| Some(f32::from_le_bytes(four.try_into().ok()?)));
-                vectors.insert(u128::from_le_bytes(*print), values.collect());
-                whole += record.len() as u64;
+    pub fn open(
+        out: &Path,
+        (kind, settings): (Option<ModalityKind>, &ModelSettings),
+        made_by: &str,
+        dimensions: usize,
+    ) -> Result<Self> {
+        let folder = &settings.vector_cache;
+        let (path, longest) = match kind {
+            Some(kind) if !folder.as_os_str().is_empty() => {
+                std::fs::create_dir_all(folder)
+                    .with_context(|| format!("models.vector_cache = {}", folder.display()))?;
+                let path = VectorCache::file_in(folder, kind.name(), made_by, dimensions);
+                (path, settings.vector_cache_mib << 20)
             }
-            cache.set_len(whole).with_context(failed)?;
-            std::io::Seek::seek(&mut cache, std::io::SeekFrom::End(0)).with_context(failed)?;
-        } else {
-            cache.set_len(0).with_context(failed)?;
-            std::io::Seek::rewind(&mut cache).with_context(failed)?;
-            cache.write_all(&header).with_context(failed)?;
-        }
+            _ => (beside(out, "cache"), u64::MAX),
+        };
         Ok(Self {
             out: out.to_path_buf(),
-            cache,
+            cache: VectorCache::open(&path, made_by, dimensions, longest)?,
             dimensions,
-            vectors,
             tracks: Vec::new(),
             reused: 0,
         })
@@ -126,7 +78,7 @@ impl Store {
 
     /// Whether the vector of such content is there already; the track then has it.
     pub fn known(&mut self, track: &str, content: ContentPrint) -> bool {
-        let known = self.vectors.contains_key(&content);
+        let known = self.cache.contains(content);
         if known {
             self.reused += 1;
             self.tracks.push((track.to_owned(), Ok(content)));
@@ -137,15 +89,15 @@ impl Store {
     /// Keeps a vector.
     ///
     /// # Errors
-    /// The disk is full, or worse.
-    pub fn made(&mut self, track: &str, content: ContentPrint, vector: Vec<f32>) -> Result<()> {
-        let mut record = content.to_le_bytes().to_vec();
-        record.extend(vector.iter().flat_map(|value| value.to_le_bytes()));
-        let written = self.cache.write_all(&record);
-        written.with_context(|| {
-            format!("{} cannot be written", beside(&self.out, "cache").display())
-        })?;
-        self.vectors.insert(content, vector);
+    /// The disk is full, or worse, or the cache may grow no longer.
+    pub fn made(&mut self, track: &str, content: ContentPrint, vector: &[f32]) -> Result<()> {
+        self.cache.put(content, vector)?;
+        if !self.cache.contains(content) {
+            anyhow::bail!(
+                "the cache of vectors is full or another process writes to it: raise \
+                 models.vector_cache_mib, or leave models.vector_cache empty"
+            );
+        }
         self.tracks.push((track.to_owned(), Ok(content)));
         Ok(())
     }
@@ -161,24 +113,27 @@ impl Store {
     ///
     /// # Errors
     /// The disk is full, or worse; nothing could be encoded.
-    pub fn finish(self) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         let mut rows: Vec<f32> = Vec::new();
         let mut lines = Vec::new();
         let mut made = 0;
         for (track, outcome) in &self.tracks {
-            let vector = outcome
-                .as_ref()
-                .ok()
-                .and_then(|print| self.vectors.get(print));
+            let vector = match outcome {
+                Ok(print) => {
+                    let vector = self.cache.get(*print);
+                    Some(vector.context("a vector that was just kept is damaged: run this again")?)
+                }
+                Err(_) => None,
+            };
             let line = Line {
                 track,
-                row: vector.map(|_| made),
+                row: vector.as_ref().map(|_| made),
                 problem: outcome.as_ref().err().map(String::as_str),
             };
             serde_json::to_writer(&mut lines, &line)?;
             lines.push(b'\n');
             if let Some(vector) = vector {
-                rows.extend_from_slice(vector);
+                rows.extend(vector);
                 made += 1;
             }
         }

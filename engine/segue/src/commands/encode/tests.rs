@@ -71,7 +71,7 @@ fn a_folder_becomes_a_table_and_is_not_encoded_twice() {
     std::fs::rename(music.join("b.ogg"), music.join("a.ogg")).unwrap();
     let cache = command.out.with_extension("cache");
     let mut kept = std::fs::read(&cache).unwrap();
-    assert_eq!(kept.len(), 16 + 2 * (16 + 4 * 63));
+    assert_eq!(kept.len(), 16 + 2 * (16 + 4 * 63 + 8));
     kept.extend([7; 100]);
     std::fs::write(&cache, &kept).unwrap();
     let (again, lines) = encode(&command).unwrap();

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use segue_e4srec::Footprint;
 use segue_e4srec::settings::E4SRecSettings;
+use segue_encode::audio::musicnn::{Musicnn, Taught};
 use segue_encode::bert::BertConfig;
 use segue_fetch::Known;
 use segue_fetch::known::Family;
@@ -170,10 +171,12 @@ fn findings(subject: &Subject, settings: &E4SRecSettings, device: Device) -> Fin
         return findings;
     }
     files(subject, &mut findings);
-    let is_bert = subject
-        .known
-        .as_ref()
-        .is_some_and(|model| model.family == Family::Bert);
+    let family = subject.known.as_ref().map(|model| model.family);
+    let is_bert = family == Some(Family::Bert);
+    if family == Some(Family::Musicnn) {
+        musicnn(&subject.path, &mut findings);
+        return findings;
+    }
     match Weights::open(&subject.path) {
         Err(error) => findings.bad("weights", error.to_string()),
         Ok(weights) if is_bert => bert(&weights, &mut findings),
@@ -298,6 +301,16 @@ fn bert(weights: &Weights, findings: &mut Findings) {
     }
     let read = Tokenizer::from_json(&folder.join("tokenizer.json"));
     tokenizer(read, rows, findings);
+}
+
+/// Small enough to be loaded.
+fn musicnn(folder: &Path, findings: &mut Findings) {
+    for (name, taught) in [("musicnn", Taught::Mtt), ("musicnn-msd", Taught::Msd)] {
+        match Musicnn::load(folder, taught, Device::Cpu) {
+            Ok(_) => findings.good(name, "all tensors there, in their shapes"),
+            Err(error) => findings.bad(name, error.to_string()),
+        }
+    }
 }
 
 fn tensors(weights: &Weights, needed: &[Needed], findings: &mut Findings) {

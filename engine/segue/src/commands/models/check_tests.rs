@@ -149,3 +149,25 @@ fn what_is_not_here_is_told_how_to_get() {
         .to_string();
     assert!(nothing.contains("models pull"), "{nothing}");
 }
+
+#[test]
+fn what_listens_is_checked_by_loading_it() {
+    let published = place::folder(&Config::default().models).join("musicnn");
+    let folder = tempfile::tempdir().unwrap();
+    let subject = Subject {
+        name: "musicnn".to_owned(),
+        known: Known::named("musicnn").unwrap(),
+        path: folder.path().to_owned(),
+    };
+    for file in std::fs::read_dir(&published).unwrap().flatten() {
+        std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    let (faults, told) = said(&subject, 0);
+    assert_eq!(faults, 0, "{told}");
+    assert!(told.contains("musicnn-msd: all tensors there"), "{told}");
+    let torn = folder.path().join("MTT_musicnn.data-00000-of-00001");
+    std::fs::write(&torn, [0; 100]).unwrap();
+    let (faults, told) = said(&subject, 0);
+    assert_eq!(faults, 2, "{told}");
+    assert!(told.contains("models pull musicnn"), "{told}");
+}

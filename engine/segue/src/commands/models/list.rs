@@ -96,9 +96,9 @@ fn of_known(model: &Known, folder: &Path) -> Listed {
         parameters: Some(model.parameters),
         licence: model.licence.clone(),
         consent: model.consent,
-        gated: model.hub.gated,
-        hub: Some(model.hub.repository.clone()),
-        revision: Some(model.hub.revision.clone()),
+        gated: model.hub.as_ref().is_some_and(|hub| hub.gated),
+        hub: model.hub.as_ref().map(|hub| hub.repository.clone()),
+        revision: model.hub.as_ref().map(|hub| hub.revision.clone()),
         packages: packages
             .map(|package| format!("{}=={}", package.name, package.version))
             .collect(),
@@ -149,7 +149,8 @@ fn line(model: &Listed) -> String {
         bytes => DecimalBytes(bytes).to_string(),
     };
     let from = match (&model.hub, model.packages.len()) {
-        (None, _) => model.about.clone(),
+        (None, 0) => model.about.clone(),
+        (None, _) => format!("PyPI {}", model.packages.join(" ")),
         (Some(hub), 0) if model.gated => format!("{hub} (gated: HF_TOKEN)"),
         (Some(hub), 0) => hub.clone(),
         (Some(hub), 1) => format!("PyPI {}, {hub}", model.packages.join(" ")),
@@ -194,6 +195,7 @@ mod tests {
         assert_eq!(find("llama-3-70b").presence, Presence::Absent);
         assert!(line(find("llama-3-70b")).contains("70.6 B"));
         assert!(line(find("llama-3-70b")).contains("gated"));
+        assert!(line(find("musicnn")).ends_with("PyPI musicnn==0.1.0"));
         assert_eq!(listed.last().unwrap().name, "my-model");
         assert_eq!(listed.last().unwrap().bytes, 2);
         let json = serde_json::to_value(&listed).unwrap();

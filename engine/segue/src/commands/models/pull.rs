@@ -113,8 +113,11 @@ impl PullCommand {
         bar.finish_and_clear();
         println!("{}", told(&pulled));
         println!("in {}", folder.display());
-        if model.family != Family::Bert && model.name != config.models.language_model {
-            println!("to use it: models.language_model = \"{}\"", model.name);
+        let name = &model.name;
+        if model.family.is_of_language_models() && *name != config.models.language_model {
+            println!("to use it: models.language_model = \"{name}\"");
+        } else if model.family == Family::Musicnn && *name != config.models.audio_encoder {
+            println!("to use it: models.audio_encoder = \"{name}\" with a models.library");
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use segue_e4srec::Keeper;
+use segue_encode::vector_cache::file_print;
 use segue_flow::checkpoint::{decode, encode};
 use segue_recommend::stage::{Content, RunSummary, StreamTally};
 use segue_recommend::training::TrainingLog;
@@ -47,6 +48,8 @@ impl Task {
                 "threads",
                 "folder",
                 "encoder_batch",
+                "vector_cache",
+                "vector_cache_mib",
                 "trained",
                 "e4srec",
             ] {
@@ -54,7 +57,14 @@ impl Task {
             }
         }
         let (stream, read) = (&config.stream, &config.read);
+        let library = match config.models.library.as_os_str().is_empty() {
+            true => String::new(),
+            false => file_print(&config.models.library)
+                .with_context(|| format!("{}", config.models.library.display()))?
+                .to_string(),
+        };
         let settings = serde_json::json!({
+            "library": library,
             "seed": config.seed,
             "text encoder": encoder,
             "stream": {
