@@ -4,7 +4,8 @@
 //! 2. [`track_text`]: title, artist and album as the one line of text that is embedded;
 //! 3. [`bert`], [`mpnet`]: the networks of texts, from their published weights;
 //! 4. [`text`]: texts in, normalised vectors out, in micro-batches of similar length; implements
-//!    [`segue_catalog::encoder::Encoder`].
+//!    [`segue_catalog::encoder::Encoder`];
+//! 5. [`rater`]: a language model that rates tracks by the attributes of MGPHot.
 //!
 //! This room does not know sessions, Kafka or recommenders. An encoder owns its model and is used
 //! by one thread; it starts none.
@@ -16,6 +17,7 @@ pub mod bert;
 mod encoder_layer;
 mod error;
 pub mod mpnet;
+pub mod rater;
 pub mod text;
 mod text_model;
 pub mod track_text;

@@ -7,7 +7,8 @@
 //! - `hearing`: models of sound that transformers made and saved;
 //! - `minilm`, `musicnn`: the published models;
 //! - `texts`: MPNet, and long texts by chunks;
-//! - `library`: tracks by what a library says of them.
+//! - `library`: tracks by what a library says of them;
+//! - `rating`: a language model that rates tracks.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -23,6 +24,7 @@ mod library;
 mod minilm;
 mod musicnn;
 mod numbers;
+mod rating;
 mod texts;
 
 /// The golden values' folder.

@@ -1,8 +1,7 @@
 //! Vectors as they are made, and the file that comes of them.
 
-use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{BufReader, ErrorKind, Read, Write};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -12,10 +11,8 @@ use serde::Serialize;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::Item;
+use super::cache::{Cache, ContentPrint};
 use crate::report::figures::count;
-
-/// What the vectors of a file are kept under: what is in it.
-pub type ContentPrint = u128;
 
 /// The print of a file's content.
 ///
@@ -56,69 +53,24 @@ struct Line<'a> {
     problem: Option<&'a str>,
 }
 
-/// What has been made: a cache on disk that grows by a vector at a time, after a header that says
-/// what made them.
+/// What has been made, for each track of a library or folder.
 pub struct Store {
     out: PathBuf,
-    cache: File,
-    dimensions: usize,
-    vectors: HashMap<ContentPrint, Vec<f32>>,
+    cache: Cache,
     /// Tracks and what their vectors are kept under, or why they have none.
     tracks: Vec<(String, Result<ContentPrint, String>)>,
     reused: usize,
 }
 
 impl Store {
-    /// Opens the cache beside `out`. One that something else has made is begun anew, and what a crash
-    /// has left of a last vector is cut off.
+    /// With the cache beside `out`.
     ///
     /// # Errors
     /// It cannot be read or written.
     pub fn open(out: &Path, print: &str, dimensions: usize) -> Result<Self> {
-        let path = beside(out, "cache");
-        let failed = || format!("{} cannot be read or written", path.display());
-        let header = xxh3_128(format!("1 {dimensions} {print}").as_bytes()).to_le_bytes();
-        let mut cache = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .with_context(failed)?;
-        let mut vectors = HashMap::new();
-        let mut whole = header.len() as u64;
-        let mut reader = BufReader::new(&cache);
-        let mut found = [0u8; 16];
-        let ours = reader.read_exact(&mut found).is_ok() && found == header;
-        let mut record = vec![0u8; 16 + 4 * dimensions];
-        if ours {
-            loop {
-                match reader.read_exact(&mut record) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => break,
-                    Err(error) => return Err(error).with_context(failed),
-                }
-                let Some((print, values)) = record.split_first_chunk::<16>() else {
-                    break;
-                };
-                let values = values.chunks_exact(4);
-                let values =
-                    values.filter_map(|four| Some(f32::from_le_bytes(four.try_into().ok()?)));
-                vectors.insert(u128::from_le_bytes(*print), values.collect());
-                whole += record.len() as u64;
-            }
-            cache.set_len(whole).with_context(failed)?;
-            std::io::Seek::seek(&mut cache, std::io::SeekFrom::End(0)).with_context(failed)?;
-        } else {
-            cache.set_len(0).with_context(failed)?;
-            std::io::Seek::rewind(&mut cache).with_context(failed)?;
-            cache.write_all(&header).with_context(failed)?;
-        }
         Ok(Self {
             out: out.to_path_buf(),
-            cache,
-            dimensions,
-            vectors,
+            cache: Cache::open(&beside(out, "cache"), print, dimensions)?,
             tracks: Vec::new(),
             reused: 0,
         })
@@ -126,7 +78,7 @@ impl Store {
 
     /// Whether the vector of such content is there already; the track then has it.
     pub fn known(&mut self, track: &str, content: ContentPrint) -> bool {
-        let known = self.vectors.contains_key(&content);
+        let known = self.cache.of(content).is_some();
         if known {
             self.reused += 1;
             self.tracks.push((track.to_owned(), Ok(content)));
@@ -139,13 +91,7 @@ impl Store {
     /// # Errors
     /// The disk is full, or worse.
     pub fn made(&mut self, track: &str, content: ContentPrint, vector: Vec<f32>) -> Result<()> {
-        let mut record = content.to_le_bytes().to_vec();
-        record.extend(vector.iter().flat_map(|value| value.to_le_bytes()));
-        let written = self.cache.write_all(&record);
-        written.with_context(|| {
-            format!("{} cannot be written", beside(&self.out, "cache").display())
-        })?;
-        self.vectors.insert(content, vector);
+        self.cache.keep(content, vector)?;
         self.tracks.push((track.to_owned(), Ok(content)));
         Ok(())
     }
@@ -166,10 +112,8 @@ impl Store {
         let mut lines = Vec::new();
         let mut made = 0;
         for (track, outcome) in &self.tracks {
-            let vector = outcome
-                .as_ref()
-                .ok()
-                .and_then(|print| self.vectors.get(print));
+            let vector = outcome.as_ref().ok();
+            let vector = vector.and_then(|&print| self.cache.of(print));
             let line = Line {
                 track,
                 row: vector.map(|_| made),
@@ -194,7 +138,8 @@ impl Store {
                 first.map_or("there are none", String::as_str)
             );
         }
-        let shape = [made as i64, self.dimensions as i64];
+        let dimensions = self.cache.dimensions();
+        let shape = [made as i64, dimensions as i64];
         let vectors = Tensor::f_from_slice(&rows)?.f_reshape(shape)?;
         let part = beside(&self.out, "part.safetensors");
         Tensor::write_safetensors(&[("vectors", vectors)], &part)
@@ -206,7 +151,7 @@ impl Store {
         println!(
             "{} vectors of {} numbers in {}: {} new, {} as before; {} tracks without: see {}",
             count(made as u64),
-            self.dimensions,
+            dimensions,
             self.out.display(),
             count((made - self.reused) as u64),
             count(self.reused as u64),
@@ -218,6 +163,6 @@ impl Store {
 }
 
 /// The file of another kind that belongs to `out`.
-fn beside(out: &Path, extension: &str) -> PathBuf {
+pub fn beside(out: &Path, extension: &str) -> PathBuf {
     out.with_extension(extension)
 }
