@@ -101,12 +101,11 @@ impl Elsewhere {
         let (send, receive) = sync_channel(self.in_flight);
         let outcome = std::thread::scope(|scope| {
             for _ in 0..self.in_flight.min(wanted.len()) {
-                let (send, next, over) = (send.clone(), &next, &over);
-                let ended = || stop.load(Ordering::Relaxed) || over.load(Ordering::Relaxed);
-                scope.spawn(move || self.work(wanted, next, &send, &ended));
+                let (send, next, ends) = (send.clone(), &next, (stop, &over));
+                scope.spawn(move || self.work(wanted, next, &send, ends));
             }
             drop(send);
-            let outcome = self.gather(wanted, receive, cache, &over);
+            let outcome = self.gather(wanted, receive, cache);
             // An error ends the others too.
             over.store(true, Ordering::Relaxed);
             outcome
@@ -121,15 +120,23 @@ impl Elsewhere {
         wanted: &[Wanted],
         next: &AtomicUsize,
         send: &SyncSender<(usize, Rated)>,
-        ended: &dyn Fn() -> bool,
+        (stop, over): (&AtomicBool, &AtomicBool),
     ) {
+        let ended = || stop.load(Ordering::Relaxed) || over.load(Ordering::Relaxed);
         while !ended() {
             let place = next.fetch_add(1, Ordering::Relaxed);
             let Some(track) = wanted.get(place) else {
                 return;
             };
+            let rated = self.ask(&track.line, &ended);
+            if rated
+                .as_ref()
+                .is_err_and(|e| e.remedy() != Remedy::DeadLetter)
+            {
+                over.store(true, Ordering::Relaxed);
+            }
             // Who takes them has gone: it failed, and says so itself.
-            if send.send((place, self.ask(&track.line, ended))).is_err() {
+            if send.send((place, rated)).is_err() {
                 return;
             }
         }
@@ -156,7 +163,6 @@ impl Elsewhere {
         wanted: &[Wanted],
         receive: Receiver<(usize, Rated)>,
         cache: &mut Cache,
-        over: &AtomicBool,
     ) -> Result<Outcome> {
         let bar = watch::bar(wanted.len() as u64, "rating");
         let mut outcome = Outcome::default();
@@ -173,7 +179,6 @@ impl Elsewhere {
                     in_vain = 0;
                 }
                 Err(error @ ChatError::Budget { .. }) => {
-                    over.store(true, Ordering::Relaxed);
                     outcome.ended = Some(error.to_string());
                 }
                 Err(ChatError::Stopped) => {}

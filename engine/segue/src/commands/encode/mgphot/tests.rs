@@ -313,7 +313,4 @@ fn a_model_that_runs_here_rates_all_that_has_a_name() {
             .unwrap()
             .contains("neither its artist")
     );
-    let written = std::fs::read(&command.out).unwrap();
-    rig.rate(&command).unwrap();
-    assert_eq!(std::fs::read(&command.out).unwrap(), written);
 }
