@@ -16,7 +16,7 @@ pub enum ChatError {
     },
     /// The question was not sent: the key is not where it should be, or would be sent in the clear.
     #[error("endpoint.key: {0}")]
-    Client(#[from] ClientError),
+    Client(ClientError),
     /// The endpoint does not let us in, or is not there: no question would be answered.
     #[error(
         "{address} answered with status {status}: {detail}; check the address, the model's name and \
@@ -73,6 +73,13 @@ pub enum ChatError {
         /// The last failure.
         detail: String,
     },
+}
+
+// Its words are a part of ours; as a source it would be said twice.
+impl From<ClientError> for ChatError {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
 }
 
 impl ChatError {

@@ -8,6 +8,11 @@
 //! small model likes best is the same for nearly every track; how much it leans to the next one is what
 //! it knows, and it is a number that can be ranked.
 //!
+//! Ratings are as good as the model. SmolLM2-135M, told artist and title alone and shown no anchors, knows
+//! nothing that helps: all its ratings lie near 2, and for 50 well-known tracks their ranks do not agree with
+//! Spotify's mode, tempo, danceability, energy, acousticness and liveness (Spearman −0.10, 95 % −0.20 to
+//! 0.00). It shows that the way works, and what it costs: 1.2 s of a CPU for each track.
+//!
 //! Each attribute is asked for by itself, right behind the track: no rating depends on those before it,
 //! nor on the order of the schema, and one pass rates all 58. The schema and the anchors are read once and
 //! kept as keys and values; behind them a pass feeds a tree, in which each track sees what is kept, and

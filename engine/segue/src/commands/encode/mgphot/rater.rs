@@ -37,7 +37,7 @@ impl Outcome {
 
 /// Who rates.
 pub enum Rater {
-    Here(Here),
+    Here(Box<Here>),
     Elsewhere(Elsewhere),
 }
 
@@ -47,7 +47,7 @@ impl Rater {
     /// # Errors
     /// It is not there, or cannot be asked for ratings.
     pub fn here(named: &str, anchors: &[Anchor], config: &Config) -> Result<Self> {
-        Ok(Self::Here(Here::load(named, anchors, config)?))
+        Ok(Self::Here(Box::new(Here::load(named, anchors, config)?)))
     }
 
     /// A model behind an endpoint.
