@@ -38,7 +38,7 @@ impl Outcome {
 /// Who rates.
 pub enum Rater {
     Here(Box<Here>),
-    Elsewhere(Elsewhere),
+    Elsewhere(Box<Elsewhere>),
 }
 
 impl Rater {
@@ -56,7 +56,7 @@ impl Rater {
     /// Settings that cannot be meant.
     pub fn elsewhere(base: &str, model: &str, anchors: &[Anchor], config: &Config) -> Result<Self> {
         let elsewhere = Elsewhere::new(base, model, anchors, &config.endpoint)?;
-        Ok(Self::Elsewhere(elsewhere))
+        Ok(Self::Elsewhere(Box::new(elsewhere)))
     }
 
     /// Who it is, in a line for people.
