@@ -6,11 +6,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use governor::clock::Clock;
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
-use segue_flow::clock::WallClock;
+use segue_flow::clock::{Governed, WallClock};
 use segue_listen::EventTime;
 use serde::{Deserialize, Serialize};
 
@@ -56,17 +55,6 @@ enum Kind {
         /// The clock when it was last looked at; most listens are due before it.
         seen: Duration,
     },
-}
-
-/// The clock, as governor wants it.
-struct Governed(Arc<dyn WallClock>);
-
-impl Clock for Governed {
-    type Instant = Duration;
-
-    fn now(&self) -> Duration {
-        self.0.now()
-    }
 }
 
 impl Pacer {

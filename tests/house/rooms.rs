@@ -17,6 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("engine/recall", &["engine/listen", "engine/memory"]),
     ("engine/catalog", &["engine/listen", "engine/flow"]),
     ("connectors/fetch", &["engine/flow"]),
+    ("connectors/chat", &["engine/flow", "connectors/fetch"]),
     ("connectors/kafka", &["engine/listen", "engine/flow"]),
     ("connectors/log", &["engine/listen", "engine/flow"]),
     (
@@ -82,6 +83,7 @@ const ALL: &[&str] = &[
     "engine/flow",
     "engine/recall",
     "engine/catalog",
+    "connectors/chat",
     "connectors/fetch",
     "connectors/kafka",
     "connectors/log",

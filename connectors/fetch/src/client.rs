@@ -23,6 +23,9 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 /// A server that is silent for so long is given up.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
+/// Bytes of a reply that is read as a whole.
+const LONGEST_REPLY: u64 = 16 << 20;
+
 /// Variables that name a file of certificates, as other programs read them; the first that is set.
 const CERTIFICATES: [&str; 3] = ["SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE"];
 
@@ -50,6 +53,19 @@ impl Address {
         }
     }
 
+    /// Whether it is a server on this machine.
+    pub fn is_local(&self) -> bool {
+        loopback(&self.url)
+    }
+
+    /// A text without the token, where a server repeats it.
+    pub fn masked(&self, text: &str) -> String {
+        match self.token.as_ref().map(Secret::reveal) {
+            Some(Ok(token)) => text.replace(&token, "***"),
+            _ => text.to_owned(),
+        }
+    }
+
     /// What goes into the request.
     fn authorization(&self) -> Result<Option<String>, ClientError> {
         let Some(token) = &self.token else {
@@ -64,16 +80,16 @@ impl Address {
 
 /// Nobody on the way can read what is sent there: it is encrypted, or does not leave the machine.
 fn private(url: &str) -> bool {
-    let Ok(url) = Url::parse(url) else {
-        return false;
-    };
-    let loopback = match url.host() {
-        Some(Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    url.scheme() == "https" || loopback
+    loopback(url) || Url::parse(url).is_ok_and(|url| url.scheme() == "https")
+}
+
+fn loopback(url: &str) -> bool {
+    match Url::parse(url).as_ref().map(Url::host) {
+        Ok(Some(Host::Ipv4(ip))) => ip.is_loopback(),
+        Ok(Some(Host::Ipv6(ip))) => ip.is_loopback(),
+        Ok(Some(Host::Domain(name))) => name == "localhost",
+        _ => false,
+    }
 }
 
 /// Without user, password and query, any of which may be secret.
@@ -115,11 +131,27 @@ pub enum ClientError {
 }
 
 /// What became of a request.
-pub(crate) enum Failure {
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
     /// The connection broke, or the server is busy: worth another attempt.
+    #[error("{0}")]
     Broken(String),
     /// It was not sent.
+    #[error(transparent)]
     NotSent(ClientError),
+}
+
+/// What a server said to something that was sent there.
+#[derive(Clone, Debug, Default)]
+pub struct Reply {
+    /// The status, whatever it is.
+    pub status: u16,
+    /// When to ask again (`Retry-After`), as it was written.
+    pub retry_after: Option<String>,
+    /// The server's own time of day (`Date`).
+    pub date: Option<String>,
+    /// The text; bytes that are none are replaced.
+    pub text: String,
 }
 
 /// An HTTP client.
@@ -149,6 +181,12 @@ impl Client {
         };
         let clock = Arc::new(MachineClock::start());
         Ok(Self::new(ureq::Proxy::try_from_env(), roots, clock))
+    }
+
+    /// A client without a proxy, for servers on this machine.
+    pub fn straight() -> Self {
+        let clock = Arc::new(MachineClock::start());
+        Self::new(None, RootCerts::WebPki, clock)
     }
 
     pub(crate) fn new(
@@ -195,6 +233,41 @@ impl Client {
         request.call().map_err(|error| broken(&error))
     }
 
+    /// Sends JSON to `address` and reads the whole reply, redirections not followed: what is sent is for
+    /// that address.
+    ///
+    /// # Errors
+    /// It was not sent; or no whole reply of up to 16 MiB came `within` so long.
+    pub fn post_json(
+        &self,
+        address: &Address,
+        json: &str,
+        within: Duration,
+    ) -> Result<Reply, Failure> {
+        let authorization = address.authorization().map_err(Failure::NotSent)?;
+        let request = self.agent.post(&address.url);
+        let mut request = request
+            .config()
+            .max_redirects(0)
+            .timeout_global(Some(within))
+            .timeout_recv_response(Some(within))
+            .timeout_per_read(Some(within))
+            .build()
+            .header("content-type", "application/json");
+        if let Some(value) = authorization {
+            request = request.header("authorization", value);
+        }
+        let mut response = request.send(json).map_err(|error| broken(&error))?;
+        let body = response.body_mut().with_config().limit(LONGEST_REPLY);
+        let text = body.lossy_utf8(true).read_to_string();
+        Ok(Reply {
+            status: response.status().as_u16(),
+            retry_after: header(&response, "retry-after"),
+            date: header(&response, "date"),
+            text: text.map_err(|error| broken(&error))?,
+        })
+    }
+
     /// Asks again and again while the answer is that it is worth it.
     pub(crate) fn patiently(
         &self,
@@ -225,7 +298,7 @@ impl Client {
 }
 
 /// Statuses that another attempt may change.
-pub(crate) fn busy(status: u16) -> bool {
+pub fn busy(status: u16) -> bool {
     matches!(status, 408 | 429 | 500..=599)
 }
 
@@ -277,6 +350,17 @@ mod tests {
         );
         let printed = address.to_string();
         assert_eq!(printed, "https://example.org/a/b");
+    }
+
+    #[test]
+    fn a_token_that_a_server_repeats_is_masked() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "hunter2\n").unwrap();
+        let token = Some(Secret::File(file.path().to_owned()));
+        let address = Address::with_token("https://example.org/", token);
+        let said = address.masked("wrong key: hunter2 (hunter2)");
+        assert_eq!(said, "wrong key: *** (***)");
+        assert_eq!(Address::open("http://x/").masked("hunter2"), "hunter2");
     }
 
     #[test]

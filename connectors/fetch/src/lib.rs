@@ -32,7 +32,7 @@ pub mod wheel;
 mod test_server;
 
 pub use checksum::Checksum;
-pub use client::{Address, Client, ClientError};
+pub use client::{Address, Client, ClientError, Failure, Reply};
 pub use download::{DownloadError, DownloadProgress, Published, download};
 pub use hub::Hub;
 pub use known::Known;

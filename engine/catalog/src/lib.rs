@@ -7,6 +7,7 @@
 //! 5. [`durations`]: lengths of tracks, estimated from everybody's gaps.
 //! 6. [`encoder`]: the contract of anything that turns content into a vector.
 //! 7. [`newcomers`]: unseen tracks, encoded in micro-batches off the hot path.
+//! 8. [`ratings`]: tracks rated by the attributes of MGPHot: schema, files, prompts, answers, agreement.
 //!
 //! This room does not know sessions or models.
 
@@ -19,3 +20,4 @@ pub mod encoder;
 pub mod library;
 pub mod modality;
 pub mod newcomers;
+pub mod ratings;

@@ -1,5 +1,6 @@
 //! The one door to the machine's clock: for pacing, budgets and metrics, never for a result.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A clock that tells time since some fixed instant, and can wait.
@@ -33,6 +34,17 @@ impl WallClock for MachineClock {
 
     fn sleep(&self, duration: Duration) {
         std::thread::sleep(duration);
+    }
+}
+
+/// A clock as governor wants it, for whoever keeps a rate.
+pub struct Governed(pub Arc<dyn WallClock>);
+
+impl governor::clock::Clock for Governed {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.now()
     }
 }
 

@@ -68,7 +68,8 @@ enum Command {
     /// List, compare or go back to what the language model has learnt from the stream.
     #[cfg(feature = "torch")]
     Adapters(adapters::Adapters),
-    /// Encode what a library or folder of music sounds like, or what is written of it, into vectors.
+    /// Encode what a library or folder of music sounds like, or what is written of it, into vectors; rate
+    /// its tracks.
     #[cfg(feature = "torch")]
     Encode(encode::EncodeCommand),
     /// Write a log as a data set that pandas and Hugging Face datasets read: plays, sessions, ratios,

@@ -63,6 +63,8 @@ pub struct Config {
     /// Models; this build is without them.
     #[cfg(not(feature = "torch"))]
     pub models: toml::Table,
+    /// How a language model that runs elsewhere is asked.
+    pub endpoint: segue_chat::Settings,
     /// Health, readiness and metrics.
     pub http: Http,
 }
@@ -262,6 +264,7 @@ impl Config {
         self.recall.check()?;
         #[cfg(feature = "torch")]
         self.models.check()?;
+        self.endpoint.check()?;
         Ok(())
     }
 

@@ -8,7 +8,8 @@
 //! - `minilm`, `musicnn`: the published models;
 //! - `texts`: MPNet, and long texts by chunks;
 //! - `library`: tracks by what a library says of them;
-//! - `multimodal`: lyrics and sound as segments of one vector, with and without a cache.
+//! - `multimodal`: lyrics and sound as segments of one vector, with and without a cache;
+//! - `rating`: a language model that rates tracks.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -25,6 +26,7 @@ mod minilm;
 mod multimodal;
 mod musicnn;
 mod numbers;
+mod rating;
 mod texts;
 
 /// The golden values' folder.

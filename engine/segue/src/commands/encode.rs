@@ -22,6 +22,7 @@ use crate::models::sound::{self, Sound, Wording};
 use crate::models::{place, text_made_by};
 use crate::{shutdown, watch};
 
+mod mgphot;
 mod store;
 
 #[cfg(test)]
@@ -45,7 +46,10 @@ models.vector_cache is set, audio and lyrics are kept there instead, and `segue 
     segue encode audio ~/Music --out vectors.safetensors
     segue encode audio library.jsonl --model handcrafted --out numbers.safetensors
     segue encode audio library.jsonl --model models/mert --seconds 5 --count 6 --out mert.safetensors
-    segue encode text library.jsonl --of lyrics --out lyrics.safetensors";
+    segue encode text library.jsonl --of lyrics --out lyrics.safetensors
+    segue encode mgphot library.jsonl --out ratings.tsv
+
+Ratings go into a table instead: `segue encode mgphot --help` says more.";
 
 /// `segue encode`.
 #[derive(Debug, Args)]
@@ -63,6 +67,9 @@ enum What {
     /// What is written of tracks: title, artist, album and lyrics.
     #[command(after_long_help = MORE_HELP)]
     Text(TextCommand),
+    /// Ratings from 0 to 5 by the 58 attributes of MGPHot, by a language model here or elsewhere.
+    #[command(after_long_help = mgphot::MORE_HELP)]
+    Mgphot(mgphot::MgphotCommand),
 }
 
 /// `segue encode audio`.
@@ -137,6 +144,7 @@ impl EncodeCommand {
         match &self.what {
             What::Audio(command) => command.encode(config, &stop),
             What::Text(command) => command.encode(config, &stop),
+            What::Mgphot(command) => command.rate(config, &stop),
         }
     }
 }

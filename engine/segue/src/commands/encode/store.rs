@@ -36,6 +36,21 @@ struct Line<'a> {
     problem: Option<&'a str>,
 }
 
+/// Keeps a vector, or says why it cannot be kept.
+///
+/// # Errors
+/// The disk is full, or worse, or the cache may grow no longer.
+pub fn keep(cache: &mut VectorCache, content: ContentPrint, vector: &[f32]) -> Result<()> {
+    cache.put(content, vector)?;
+    if !cache.contains(content) {
+        anyhow::bail!(
+            "the cache of vectors is full or another process writes to it: raise \
+             models.vector_cache_mib, or leave models.vector_cache empty"
+        );
+    }
+    Ok(())
+}
+
 /// What has been made, and is to become the file.
 pub struct Store {
     out: PathBuf,
@@ -91,13 +106,7 @@ impl Store {
     /// # Errors
     /// The disk is full, or worse, or the cache may grow no longer.
     pub fn made(&mut self, track: &str, content: ContentPrint, vector: &[f32]) -> Result<()> {
-        self.cache.put(content, vector)?;
-        if !self.cache.contains(content) {
-            anyhow::bail!(
-                "the cache of vectors is full or another process writes to it: raise \
-                 models.vector_cache_mib, or leave models.vector_cache empty"
-            );
-        }
+        keep(&mut self.cache, content, vector)?;
         self.tracks.push((track.to_owned(), Ok(content)));
         Ok(())
     }
@@ -149,7 +158,8 @@ impl Store {
                 first.map_or("there are none", String::as_str)
             );
         }
-        let shape = [made as i64, self.dimensions as i64];
+        let dimensions = self.cache.dimensions();
+        let shape = [made as i64, dimensions as i64];
         let vectors = Tensor::f_from_slice(&rows)?.f_reshape(shape)?;
         let part = beside(&self.out, "part.safetensors");
         Tensor::write_safetensors(&[("vectors", vectors)], &part)
@@ -161,7 +171,7 @@ impl Store {
         println!(
             "{} vectors of {} numbers in {}: {} new, {} as before; {} tracks without: see {}",
             count(made as u64),
-            self.dimensions,
+            dimensions,
             self.out.display(),
             count((made - self.reused) as u64),
             count(self.reused as u64),
@@ -173,6 +183,6 @@ impl Store {
 }
 
 /// The file of another kind that belongs to `out`.
-fn beside(out: &Path, extension: &str) -> PathBuf {
+pub fn beside(out: &Path, extension: &str) -> PathBuf {
     out.with_extension(extension)
 }
