@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use segue_catalog::encoder::Encoder;
 use segue_e4srec::item_encoders::ItemEncoderSettings;
 use segue_e4srec::settings::{
-    BackboneSettings, Bert4RecSettings, E4SRecSettings, Gru4RecSettings, SasRecSettings,
+    BackboneSettings, Bert4RecSettings, E4SRecSettings, Fusion, Gru4RecSettings, SasRecSettings,
 };
 use segue_e4srec::{AdapterHistory, ClosedE4SRec, Footprint, Foundation, ZeroShot};
 use segue_encode::text::TextEncoder;
@@ -259,6 +259,10 @@ impl Models {
                  what is wrong with it"
             )
         })?;
+        if e4srec.tower.fusion != Fusion::Projection {
+            foundation = foundation.with_content(self.encoder(config)?.0.modalities());
+            foundation.check(&e4srec)?;
+        }
         let ratings = &config.models.ratings;
         if !ratings.as_os_str().is_empty() {
             foundation = foundation.with_features(Arc::new(Ratings::read(ratings)?));
