@@ -25,7 +25,7 @@ use segue_flow::Epoch;
 use segue_listen::{EventTime, Span, TrackId, TrackKey, UserId};
 use segue_nn::device::{self, DevicePreference, Precision};
 use segue_recommend::listeners::{Chunk, Listeners, PlayEvent};
-use segue_recommend::prequential::{Metrics, Prequential, PrequentialSettings};
+use segue_recommend::prequential::{Prequential, PrequentialSettings, Slice};
 use segue_recommend::recommender::{Admitted, ContextPlay, Recommender};
 use segue_recommend::training::TrainingLog;
 use tch::Device;
@@ -237,8 +237,8 @@ fn trained(world: &World, until: usize) -> (TrainingLog, Listeners) {
     (log, listeners)
 }
 
-fn estimate(metrics: &Metrics) -> serde_json::Value {
-    let recall = metrics.recall_20;
+fn estimate(slice: &Slice) -> serde_json::Value {
+    let recall = slice.per_event.recall_20;
     serde_json::json!([recall.mean, recall.low, recall.high])
 }
 
@@ -366,7 +366,7 @@ fn main() {
         let mut told = serde_json::Map::new();
         for one in &report.recommenders {
             let overall = &one.parts.overall;
-            let figure = estimate(&overall.per_event);
+            let figure = estimate(overall);
             println!(
                 "{part} {}: recall@20 {figure} of {} plays",
                 one.name, overall.events
@@ -375,7 +375,7 @@ fn main() {
             told.insert("plays".into(), overall.events.into());
         }
         for one in &report.differences {
-            let figure = estimate(&one.parts.overall.per_event);
+            let figure = estimate(&one.parts.overall);
             println!("{part} {} less {}: recall@20 {figure}", one.name, one.minus);
             told.insert(format!("{}_less_{}", one.name, one.minus), figure);
         }
