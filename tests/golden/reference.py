@@ -10,6 +10,7 @@ The names are those of the tables: all of them, or the ones that are asked for.
 - `adapters`: adapters that PEFT trains on one of those, and one that Segue trained (`adapters.py`);
 - `blocks`: quantised blocks as the `gguf` package reads them (`blocks.py`);
 - `files`: a small model as a GGUF file, as transformers reads it (`files.py`);
+- `fusion`: vectors of tracks by the modules of PyTorch (`fusion.py`);
 - `hearing`: small seeded models of sound that transformers makes and saves, and a module of
   TorchScript (`hearing.py`);
 - `sound`: what librosa finds in a clip of music (`sound.py`);
@@ -18,7 +19,7 @@ The names are those of the tables: all of them, or the ones that are asked for.
 The values of MusiCNN are of its own code on TensorFlow: `musicnn_values.py`. The clips are cut by
 `clips.py`.
 
-The tests of `engine/encode` and `engine/nn` hold our own implementation against what is written
+The tests of `engine/encode`, `engine/nn` and `engine/e4srec` hold our own implementation against what is written
 here.
 """
 
@@ -39,6 +40,7 @@ sys.dont_write_bytecode = True  # no __pycache__ in the checkout
 from adapters import adapters_golden  # noqa: E402
 from blocks import blocks_golden  # noqa: E402
 from files import files_golden  # noqa: E402
+from fusion import fusion_golden  # noqa: E402
 from hearing import hearing_golden  # noqa: E402
 from shapes import shapes_golden  # noqa: E402
 from sound import sound_golden  # noqa: E402
@@ -142,6 +144,7 @@ def main() -> None:
         "adapters": adapters_golden,
         "blocks": blocks_golden,
         "files": files_golden,
+        "fusion": fusion_golden,
         "hearing": hearing_golden,
         "sound": sound_golden,
         "texts": texts_golden,

@@ -57,6 +57,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "engine/recommend",
             "engine/recall",
+            "engine/catalog",
             "engine/listen",
             "engine/flow",
             "engine/nn",

@@ -1,7 +1,10 @@
 //! What a content vector is made of: one segment per modality, in a fixed order.
 
+use serde::{Deserialize, Serialize};
+
 /// A way of knowing a track's content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ModalityKind {
     /// Artist, title and album.
     Text,

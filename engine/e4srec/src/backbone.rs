@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use segue_catalog::modality::Modality;
 use segue_nn::NnError;
 use segue_nn::decoder::{Decoder, DecoderOptions, Pass};
 use segue_nn::decoder_config::DecoderConfig;
@@ -17,11 +18,12 @@ use tch::{Device, Kind, Tensor};
 
 use crate::chance::normals;
 use crate::error::ModelError;
+use crate::fusion::Parts;
 use crate::item_tower::{copied, copy_into};
 use crate::kept::{Named, Tensors, numbered};
 use crate::lines::{Lines, TrackFeatures};
 use crate::prompt::{Layout, RowPlan, TokenBatch};
-use crate::settings::{BackboneSettings, Completion, E4SRecSettings, LoraSettings};
+use crate::settings::{BackboneSettings, Completion, E4SRecSettings, LoraSettings, TowerSettings};
 
 /// The row of an input that every window begins with.
 pub(crate) const NOTHING_YET: i64 = 0;
@@ -38,6 +40,7 @@ pub struct Foundation {
     response: Vec<i64>,
     tokenizer: Option<Arc<Tokenizer>>,
     features: Option<Arc<dyn TrackFeatures>>,
+    content: Option<Vec<Modality>>,
 }
 
 /// What tells a language model and the text around the plays from others: the frozen part of a model,
@@ -110,6 +113,7 @@ impl Foundation {
             response,
             tokenizer: None,
             features: None,
+            content: None,
         }
     }
 
@@ -131,6 +135,29 @@ impl Foundation {
         }
     }
 
+    /// With what the tracks' content vectors are made of, as their encoder has it. Untold it is text and
+    /// nothing else.
+    #[must_use]
+    pub fn with_content(self, content: Vec<Modality>) -> Self {
+        Self {
+            content: Some(content),
+            ..self
+        }
+    }
+
+    /// Whether the settings ask for what the content vectors tell of.
+    ///
+    /// # Errors
+    /// They name a modality that there is not, or another length than the vectors have.
+    pub fn check(&self, settings: &E4SRecSettings) -> Result<(), ModelError> {
+        self.parts(&settings.tower).map(|_| ())
+    }
+
+    /// Which parts of a content vector are read, as the settings say.
+    pub(crate) fn parts(&self, settings: &TowerSettings) -> Result<Parts, ModelError> {
+        Parts::new(settings, self.content.as_deref())
+    }
+
     /// What is told of tracks in words, as the settings say.
     pub(crate) fn lines(&self, settings: &E4SRecSettings) -> Result<Lines, ModelError> {
         Lines::new(settings, self.tokenizer.as_ref(), self.features.as_ref())
@@ -144,6 +171,7 @@ impl Foundation {
             response: self.response.clone(),
             tokenizer: self.tokenizer.clone(),
             features: self.features.clone(),
+            content: self.content.clone(),
         }
     }
 

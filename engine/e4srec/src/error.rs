@@ -29,6 +29,27 @@ pub enum ModelError {
         /// What is allowed, in words.
         range: &'static str,
     },
+    /// Modalities that are to be fused, where content vectors do not tell of them.
+    #[error(
+        "e4srec.tower.modalities names {named}, and the content vectors tell of {there}: leave it out, or \
+         configure an encoder that tells of it"
+    )]
+    NoModality {
+        /// What is asked for.
+        named: &'static str,
+        /// What there is.
+        there: String,
+    },
+    /// Content vectors of another length than the tower takes.
+    #[error(
+        "e4srec.tower.content = {content}, and the encoder's vectors have {told} components: set it to that"
+    )]
+    OtherContent {
+        /// As set.
+        content: usize,
+        /// As the encoder has it.
+        told: usize,
+    },
     /// A model that has not been trained was asked.
     #[error(
         "it has not been trained: its projection of tracks into the language model and its query are \
@@ -103,6 +124,8 @@ impl ModelError {
             Self::Torch(_) | Self::Nn(NnError::Torch(_)) => Remedy::Retry,
             Self::Stopped { .. } | Self::Progress(_) => Remedy::Retry,
             Self::Setting { .. }
+            | Self::NoModality { .. }
+            | Self::OtherContent { .. }
             | Self::Nn(_)
             | Self::OtherModel(_)
             | Self::Untaught

@@ -327,6 +327,7 @@ impl Replaced {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fusion::Parts;
     use tch::Device;
 
     fn guard() -> (Guard, OnlineSettings) {
@@ -388,7 +389,8 @@ mod tests {
     #[test]
     fn a_state_that_cannot_be_is_refused() {
         let (guard, _) = guard();
-        let tower = ItemTower::new(&Default::default(), 0, Device::Cpu).unwrap();
+        let parts = Parts::new(&Default::default(), None).unwrap();
+        let tower = ItemTower::new(&Default::default(), parts, 0, Device::Cpu).unwrap();
         let mut named = Named::new();
         let mut facts = guard.kept(&mut named).unwrap();
         facts.begun.rows = vec![0];

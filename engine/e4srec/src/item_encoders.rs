@@ -22,6 +22,7 @@ pub use self::choice::{ItemEncoder, ItemEncoderSettings};
 pub use self::encoder::SequenceEncoder;
 pub(crate) use self::network::{Course, ItemTable, Reading, SequenceNetwork, Windows};
 pub use self::training::ItemEncoderReport;
+pub(crate) use self::transformer::{Leaves, Norm};
 
 /// SASRec: causal self-attention.
 pub type SasRec = SequenceEncoder<sasrec::Network>;

@@ -1,4 +1,5 @@
-//! Vectors for every track there is, new ones included: `v_i = f(content_i) + g(n_i) · e_i`.
+//! Vectors for every track there is, new ones included: `v_i = f(content_i) + g(n_i) · e_i`, or what
+//! [`crate::fusion`] makes of the two.
 //!
 //! `f` is a linear map of the content that begins as a random projection (which keeps likeness;
 //! Johnson and Lindenstrauss) plus a perceptron that begins at zero; a track whose content is not
@@ -6,13 +7,14 @@
 //! trusted more the more often the track was played: `g(n) = ln(1+n) / (1 + ln(1+n))`. A fixed
 //! output layer could not score a track that came after it was trained; this can.
 
-use rand::SeedableRng;
+use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use segue_listen::TrackKey;
 use tch::{Device, Kind, Tensor};
 
-use crate::chance::normals;
 use crate::coarse::Coarse;
 use crate::error::ModelError;
+use crate::fusion::{Fuser, ModalityDropout, Parts};
 use crate::optimise::{ADAGRAD_BEGIN, adagrad_rows};
 use crate::settings::TowerSettings;
 
@@ -22,94 +24,38 @@ pub(crate) fn gate(plays: u32) -> f32 {
     level / (1.0 + level)
 }
 
-/// What every item shares: the parameters of `f`. Leaves that require gradients.
-#[derive(Debug)]
-pub(crate) struct ContentMap {
-    /// `[d, content]`
-    linear: Tensor,
-    /// `[hidden, content]`
-    inner: Tensor,
-    inner_bias: Tensor,
-    /// `[d, hidden]`
-    outer: Tensor,
-    /// `[d]`, for a track without content.
-    stand_in: Tensor,
-}
-
-impl ContentMap {
-    fn new(settings: &TowerSettings, seed: u64, device: Device) -> Result<Self, ModelError> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let content = settings.content as i64;
-        let (d, half) = (settings.dimensions, settings.dimensions / 2);
-        let projection = normals(&[half, content], (half as f32).powf(-0.5), &mut rng, device)?;
-        let rest = Tensor::f_zeros([d - half, content], (Kind::Float, device))?;
-        let deviation = (content as f32).powf(-0.5);
-        let zeros = |shape: &[i64]| Tensor::f_zeros(shape, (Kind::Float, device));
-        let leaf = |tensor: Tensor| tensor.f_set_requires_grad(true);
-        Ok(Self {
-            linear: leaf(Tensor::f_cat(&[&projection, &rest], 0)?)?,
-            inner: leaf(normals(
-                &[settings.hidden, content],
-                deviation,
-                &mut rng,
-                device,
-            )?)?,
-            inner_bias: leaf(zeros(&[settings.hidden])?)?,
-            outer: leaf(zeros(&[d, settings.hidden])?)?,
-            stand_in: leaf(zeros(&[d])?)?,
-        })
-    }
-
-    pub fn parameters(&self) -> Vec<Tensor> {
-        [
-            &self.linear,
-            &self.inner,
-            &self.inner_bias,
-            &self.outer,
-            &self.stand_in,
-        ]
-        .map(Tensor::shallow_clone)
-        .into()
-    }
-
-    /// `content` `[n, content]`, `known` `[n, 1]` (1 where there is content) to `[n, d]`.
-    fn apply(&self, content: &Tensor, known: &Tensor) -> Result<Tensor, ModelError> {
-        let wide = content
-            .f_linear(&self.inner, Some(&self.inner_bias))?
-            .f_relu()?;
-        let mapped = content
-            .f_linear(&self.linear, None::<&Tensor>)?
-            .f_add(&wide.f_linear(&self.outer, None::<&Tensor>)?)?;
-        let unknown = known.f_neg()?.f_add_scalar(1.0)?;
-        Ok(mapped
-            .f_mul(known)?
-            .f_add(&unknown.f_mul(&self.stand_in)?)?)
-    }
-}
-
 /// The tables, one row per admitted track, and the vectors that follow from them.
 #[derive(Debug)]
 pub(crate) struct ItemTower {
-    pub map: ContentMap,
+    pub map: Fuser,
     settings: TowerSettings,
     device: Device,
     rows: i64,
     /// `[capacity, content]`
     content: Tensor,
-    /// `[capacity, 1]`
-    known: Tensor,
+    /// Which parts of it are there, `[capacity, parts]`; of the content as a whole, whether it is known.
+    present: Tensor,
     /// `[capacity, d]`
     residual: Tensor,
     /// Adagrad's sums, `[capacity]`
     squares: Tensor,
     /// `[capacity, 1]`
     gates: Tensor,
-    /// `f(content)`, `[capacity, d]`
+    /// `f(content)`, or the vectors of its parts, `[capacity, parts · d]`
     mapped: Tensor,
     /// The vectors as of the last refresh, `[capacity, d]`
     vectors: Tensor,
     /// The same in eight bits, once somebody has asked for them.
     coarse: Option<Coarse>,
+}
+
+/// How content comes into the vectors that a step learns from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Content<'a> {
+    /// Mapped as of the last refresh: what is learnt are the tracks' own vectors.
+    AsMapped,
+    /// Anew, so that the maps learn, with only those parts `[n, parts]` that are 1, or all there are.
+    Anew(Option<&'a Tensor>),
 }
 
 /// What is known of a track when it gets its row.
@@ -121,20 +67,25 @@ pub(crate) struct NewRow {
 }
 
 impl ItemTower {
-    pub fn new(settings: &TowerSettings, seed: u64, device: Device) -> Result<Self, ModelError> {
+    pub fn new(
+        settings: &TowerSettings,
+        parts: Parts,
+        seed: u64,
+        device: Device,
+    ) -> Result<Self, ModelError> {
         let zeros = |width: i64| Tensor::f_zeros([0, width], (Kind::Float, device));
-        let d = settings.dimensions;
+        let (d, count) = (settings.dimensions, parts.all().len() as i64);
         Ok(Self {
-            map: ContentMap::new(settings, seed, device)?,
+            map: Fuser::new(settings, parts, seed, device)?,
             settings: settings.clone(),
             device,
             rows: 0,
             content: zeros(settings.content as i64)?,
-            known: zeros(1)?,
+            present: zeros(count)?,
             residual: zeros(d)?,
             squares: Tensor::f_zeros([0], (Kind::Float, device))?,
             gates: zeros(1)?,
-            mapped: zeros(d)?,
+            mapped: zeros(count * d)?,
             vectors: zeros(d)?,
             coarse: None,
         })
@@ -154,11 +105,13 @@ impl ItemTower {
 
     /// Whether a track has exactly this content.
     pub fn has_content(&self, row: i64, values: &[f32]) -> Result<bool, ModelError> {
-        if self.known.f_double_value(&[row, 0])? == 0.0 {
-            return Ok(false);
-        }
-        let held: Vec<f32> = Vec::try_from(self.content.f_get(row)?.f_to_device(Device::Cpu)?)?;
-        Ok(held == values)
+        let mut present = Vec::new();
+        self.map.parts().present(Some(values), &mut present);
+        let same = |table: &Tensor, values: &[f32]| -> Result<bool, ModelError> {
+            let held: Vec<f32> = Vec::try_from(table.f_get(row)?.f_to_device(Device::Cpu)?)?;
+            Ok(held == values)
+        };
+        Ok(same(&self.present, &present)? && same(&self.content, values)?)
     }
 
     /// Vectors of all tracks, `[rows, d]`.
@@ -210,10 +163,12 @@ impl ItemTower {
             residuals.resize(residuals.len() + d.saturating_sub(own.len()), 0.0);
             residuals.extend(own.iter().take(d));
         }
-        let known: Vec<f32> = new
-            .iter()
-            .map(|row| f32::from(u8::from(row.content.is_some())))
-            .collect();
+        let mut present = Vec::new();
+        for row in new {
+            self.map
+                .parts()
+                .present(row.content.as_deref(), &mut present);
+        }
         let gates: Vec<f32> = new.iter().map(|row| gate(row.plays)).collect();
         let put = |table: &Tensor, values: &[f32]| -> Result<(), ModelError> {
             let mut place = table.f_narrow(0, self.rows, count)?;
@@ -223,7 +178,7 @@ impl ItemTower {
         };
         tch::no_grad(|| {
             put(&self.content, &contents)?;
-            put(&self.known, &known)?;
+            put(&self.present, &present)?;
             put(&self.residual, &residuals)?;
             put(&self.gates, &gates)?;
             let _ = self
@@ -240,10 +195,13 @@ impl ItemTower {
 
     /// Content that came later than its track.
     pub fn set_content(&mut self, row: i64, values: &[f32]) -> Result<(), ModelError> {
+        let mut present = Vec::new();
+        self.map.parts().present(Some(values), &mut present);
         tch::no_grad(|| {
-            let values = Tensor::f_from_slice(values)?;
-            self.content.f_get(row)?.f_copy_(&values)?;
-            let _ = self.known.f_get(row)?.f_fill_(1.0)?;
+            for (table, values) in [(&self.content, values), (&self.present, &present)] {
+                let values = Tensor::f_from_slice(values)?;
+                table.f_get(row)?.f_copy_(&values)?;
+            }
             Ok(())
         })
     }
@@ -259,7 +217,7 @@ impl ItemTower {
         tch::no_grad(|| {
             let mut tables = [
                 &mut self.content,
-                &mut self.known,
+                &mut self.present,
                 &mut self.residual,
                 &mut self.squares,
                 &mut self.gates,
@@ -281,23 +239,66 @@ impl ItemTower {
         })
     }
 
-    /// `f(content)` of some rows, differentiable in the map's parameters, `[len(rows), d]`.
-    pub fn mapped(&self, rows: &Tensor) -> Result<Tensor, ModelError> {
-        self.map.apply(
-            &self.content.f_index_select(0, rows)?,
-            &self.known.f_index_select(0, rows)?,
-        )
+    /// Vectors of some rows as a step learns from them, with `own` `[len(rows), d]` for their own ones,
+    /// gated; differentiable in `own` and in the parameters that `content` asks for, and in those of
+    /// the fusion.
+    pub fn fused(
+        &self,
+        rows: &Tensor,
+        own: &Tensor,
+        content: Content<'_>,
+    ) -> Result<Tensor, ModelError> {
+        let present = self.present.f_index_select(0, rows)?;
+        let (mapped, present) = match content {
+            Content::AsMapped => (self.mapped.f_index_select(0, rows)?, present),
+            Content::Anew(kept) => {
+                let present = match kept {
+                    Some(kept) => present.f_mul(kept)?,
+                    None => present,
+                };
+                let content = self.content.f_index_select(0, rows)?;
+                (self.map.map(&content, &present)?, present)
+            }
+        };
+        self.map.fuse(&mapped, &present, own)
     }
 
-    /// `f(content)` of some rows as of the last refresh.
-    pub fn mapped_as_is(&self, rows: &Tensor) -> Result<Tensor, ModelError> {
-        Ok(self.mapped.f_index_select(0, rows)?)
+    /// Which parts of some rows a step of training learns from, `[len(rows), parts]`; `None`: all.
+    /// `key` has the key of a row.
+    pub fn dropout(
+        &self,
+        rows: &Tensor,
+        key: impl Fn(usize) -> Option<TrackKey>,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Option<Tensor>, ModelError> {
+        let share = self.settings.modality_dropout;
+        if share == 0.0 || !self.map.parts().is_apart() {
+            return Ok(None);
+        }
+        let dropout = ModalityDropout {
+            share,
+            step: rng.random(),
+        };
+        let present = self.present.f_index_select(0, rows)?;
+        let (count, parts) = present.size2()?;
+        let present = present.f_reshape([-1])?.f_to_device(Device::Cpu)?;
+        let present = Vec::<f32>::try_from(present)?;
+        let rows = Vec::<i64>::try_from(rows.f_to_device(Device::Cpu)?)?;
+        let mut kept = Vec::with_capacity(present.len());
+        for (row, present) in rows.iter().zip(present.chunks_exact(parts as usize)) {
+            let key = key(*row as usize).unwrap_or(TrackKey(0));
+            dropout.keep(key, present, &mut kept);
+        }
+        let kept = Tensor::f_from_slice(&kept)?.f_reshape([count, parts])?;
+        Ok(Some(kept.f_to_device(self.device)?))
     }
 
     /// Recomputes the content's part and the vectors of some rows.
     pub fn refresh_content(&mut self, rows: &Tensor) -> Result<(), ModelError> {
         tch::no_grad(|| {
-            let mapped = self.mapped(rows)?;
+            let content = self.content.f_index_select(0, rows)?;
+            let present = self.present.f_index_select(0, rows)?;
+            let mapped = self.map.map(&content, &present)?;
             let _ = self.mapped.f_index_copy_(0, rows, &mapped)?;
             self.refresh(rows)
         })
@@ -320,7 +321,7 @@ impl ItemTower {
     pub fn refresh(&mut self, rows: &Tensor) -> Result<(), ModelError> {
         tch::no_grad(|| {
             let own = self.residuals(rows)?.f_mul(&self.gates(rows)?)?;
-            let vectors = self.mapped_as_is(rows)?.f_add(&own)?;
+            let vectors = self.fused(rows, &own, Content::AsMapped)?;
             let _ = self.vectors.f_index_copy_(0, rows, &vectors)?;
             if let Some(coarse) = &mut self.coarse {
                 coarse.set(rows, &vectors)?;
@@ -381,17 +382,19 @@ impl ItemTower {
 
     /// The same map without rows.
     pub fn emptied(self) -> Result<Self, ModelError> {
-        let mut empty = Self::new(&self.settings, 0, self.device)?;
+        let parts = self.map.parts().clone();
+        let mut empty = Self::new(&self.settings, parts, 0, self.device)?;
         empty.map = self.map;
         Ok(empty)
     }
 
     /// The same tower on memory of its own.
     pub fn copy(&self) -> Result<Self, ModelError> {
-        let mut copy = Self::new(&self.settings, 0, self.device)?;
+        let parts = self.map.parts().clone();
+        let mut copy = Self::new(&self.settings, parts, 0, self.device)?;
         let pairs = [
             (&mut copy.content, &self.content),
-            (&mut copy.known, &self.known),
+            (&mut copy.present, &self.present),
             (&mut copy.residual, &self.residual),
             (&mut copy.squares, &self.squares),
             (&mut copy.gates, &self.gates),
@@ -428,73 +431,4 @@ pub(crate) fn copy_into(to: &[Tensor], from: &[Tensor]) -> Result<(), ModelError
 
 mod state;
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings() -> TowerSettings {
-        TowerSettings {
-            dimensions: 8,
-            hidden: 4,
-            content: 3,
-            id_dropout: 0.0,
-        }
-    }
-
-    fn values(tower: &ItemTower, row: i64) -> Vec<f32> {
-        Vec::try_from(tower.vectors().unwrap().get(row)).unwrap()
-    }
-
-    #[test]
-    fn rows_survive_growth_and_content_comes_late() {
-        let mut tower = ItemTower::new(&settings(), 1, Device::Cpu).unwrap();
-        let known = NewRow {
-            content: Some(vec![1.0, 0.0, 0.0]),
-            ..NewRow::default()
-        };
-        let encoded = NewRow {
-            content: None,
-            residual: Some(vec![2.0, 4.0]),
-            plays: 10,
-        };
-        tower.grow(&[known, NewRow::default(), encoded]).unwrap();
-        let before: Vec<Vec<f32>> = (0..3).map(|row| values(&tower, row)).collect();
-        assert!(before[0].iter().any(|&x| x != 0.0));
-        assert_eq!(before[1], [0.0; 8]);
-        assert!((before[2][7] - 4.0 * gate(10)).abs() < 1e-5);
-        assert_eq!(before[2][5], 0.0);
-        for _ in 0..5 {
-            tower.grow(&vec![NewRow::default(); 40]).unwrap();
-        }
-        for (row, before) in (0i64..).zip(&before) {
-            assert_eq!(&values(&tower, row), before);
-        }
-        tower.set_content(1, &[1.0, 0.0, 0.0]).unwrap();
-        tower.refresh_content(&Tensor::from_slice(&[1i64])).unwrap();
-        assert_eq!(values(&tower, 1), before[0]);
-    }
-
-    #[test]
-    fn trust_grows_with_plays() {
-        assert_eq!(gate(0), 0.0);
-        assert!(gate(1) > 0.4 && gate(1) < gate(2) && gate(u32::MAX) < 1.0);
-    }
-
-    #[test]
-    fn a_copy_learns_alone() {
-        let mut tower = ItemTower::new(&settings(), 1, Device::Cpu).unwrap();
-        let row = NewRow {
-            residual: Some(vec![1.0; 8]),
-            plays: 3,
-            ..NewRow::default()
-        };
-        tower.grow(&[row]).unwrap();
-        let before = values(&tower, 0);
-        let mut copy = tower.copy().unwrap();
-        let rows = Tensor::from_slice(&[0i64]);
-        let gradient = Tensor::ones([1, 8], (Kind::Float, Device::Cpu));
-        copy.learn_residuals(&rows, &gradient, 0.1).unwrap();
-        copy.refresh(&rows).unwrap();
-        assert_ne!(values(&copy, 0), before);
-        assert_eq!(values(&tower, 0), before);
-    }
-}
+mod tests;

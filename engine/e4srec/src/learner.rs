@@ -20,7 +20,7 @@ use tch::Tensor;
 use crate::error::ModelError;
 use crate::guard::{Guard, GuardFacts};
 use crate::hidden::Freshness;
-use crate::item_tower::ItemTower;
+use crate::item_tower::{Content, ItemTower};
 use crate::kept::{Named, Tensors, counted};
 use crate::model::E4SRec;
 use crate::objective::{Candidates, Questions};
@@ -265,18 +265,26 @@ impl E4SRec {
         candidates.tell_when(came_at)?;
         let rows = &candidates.rows;
         let own = self.tower.residuals(rows)?.f_set_requires_grad(true)?;
-        let mapped = if with_content {
-            self.tower.mapped(rows)?
-        } else {
-            self.tower.mapped_as_is(rows)?
+        let keys = self.catalogue.keys();
+        let key = |row: usize| keys.get(row).copied();
+        let parts = match with_content {
+            true => self.tower.dropout(rows, key, &mut learner.rng)?,
+            false => None,
         };
-        let vectors = mapped.f_add(&own.f_mul(&self.tower.gates(rows)?)?)?;
+        let content = match with_content {
+            true => Content::Anew(parts.as_ref()),
+            false => Content::AsMapped,
+        };
+        let trusted = own.f_mul(&self.tower.gates(rows)?)?;
+        let vectors = self.tower.fused(rows, &trusted, content)?;
         let loss = candidates.loss(&self.head, &inputs, &vectors, &questions)?;
         loss.f_backward()?;
         learner.terms.step(settings.term_rate, CLIP)?;
         let finite = learner.head.step(settings.head_rate, CLIP)?;
         if with_content {
             learner.content.step(settings.content_rate, CLIP)?;
+        } else {
+            learner.content.forget_gradients()?;
         }
         if finite {
             // The loss is a mean; a track's own vector should learn from a play alike in a large

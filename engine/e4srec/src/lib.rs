@@ -23,6 +23,7 @@ mod closed;
 mod coarse;
 mod error;
 mod footprint;
+mod fusion;
 mod guard;
 mod head;
 mod hidden;

@@ -2,12 +2,14 @@
 
 mod e4srec;
 mod item_encoders;
+mod tower;
 
 pub use self::e4srec::{
     BackboneSettings, Completion, E4SRecSettings, LoraSettings, OfflineSettings, OnlineSettings,
-    Prompt, TowerSettings,
+    Prompt,
 };
 pub use self::item_encoders::{Bert4RecSettings, Gru4RecSettings, SasRecSettings};
+pub use self::tower::{Fusion, TowerSettings};
 use crate::error::ModelError;
 
 /// In `[0, below)`.
@@ -29,4 +31,17 @@ pub(crate) fn rate(key: &'static str, value: f64) -> Result<(), ModelError> {
         return Ok(());
     }
     Err(ModelError::setting(key, value, "above 0 and at most 10"))
+}
+
+/// From `least`, which is 0 or 1, to 2²⁴.
+pub(crate) fn count(key: &'static str, value: usize, least: usize) -> Result<(), ModelError> {
+    if (least..=1 << 24).contains(&value) {
+        return Ok(());
+    }
+    let range = if least == 0 {
+        "from 0 to 16777216"
+    } else {
+        "from 1 to 16777216"
+    };
+    Err(ModelError::setting(key, value, range))
 }

@@ -26,7 +26,7 @@ use crate::listener_cache::{CacheFacts, ListenerCache};
 use crate::memory::Memory;
 use crate::model::{E4SRec, Trained};
 use crate::popularity::Counted;
-use crate::settings::E4SRecSettings;
+use crate::settings::{E4SRecSettings, Fusion};
 
 /// What of a model is not a tensor.
 #[derive(Serialize, Deserialize)]
@@ -66,7 +66,8 @@ impl E4SRec {
         let mut backbone = Backbone::new(foundation, settings)?;
         backbone.decoder.merge_lora()?;
         let head = Head::new(backbone.hidden(), d, settings.seed, device)?;
-        let tower = ItemTower::new(&settings.tower, settings.seed, device)?;
+        let parts = foundation.parts(&settings.tower)?;
+        let tower = ItemTower::new(&settings.tower, parts, settings.seed, device)?;
         let items = (tower, foundation.lines(settings)?);
         Self::assemble(settings, backbone, head, items, HashMap::new())
     }
@@ -95,7 +96,7 @@ impl E4SRec {
         trained.sort_unstable_by_key(|(key, _)| *key);
         let facts = Facts {
             language_model: Cow::Borrowed(&*self.backbone.identity),
-            made: made(&self.settings),
+            made: self.made(),
             taught: self.taught,
             adapter_version: self.adapter_version,
             published: self.journal.publications(),
@@ -181,7 +182,7 @@ impl E4SRec {
                  anew (a run with --from earliest)"
             )));
         }
-        let now = made(&self.settings);
+        let now = self.made();
         if facts.made != now {
             return Err(ModelError::OtherModel(format!(
                 "models.e4srec makes a model of {now}, and it was {} when the state was kept: set it \
@@ -195,28 +196,33 @@ impl E4SRec {
     pub(crate) fn empty_cache(&self) -> Result<ListenerCache, ModelError> {
         ListenerCache::new(&self.backbone, &self.settings)
     }
-}
 
-/// What the settings say of a model's sizes and memories, in words. Rates may change from one run to
-/// the next; these would make it another model.
-fn made(settings: &E4SRecSettings) -> String {
-    let (lora, tower, online) = (&settings.lora, &settings.tower, &settings.online);
-    format!(
-        "lookback {}, prompt {:?} of up to {} tokens a play, completion {:?}, lora of rank {} and alpha {} on {:?}, {} components of {} through {}, {} \
-         examples of all time and {} new ones, {} tracks remembered, half-life {}",
-        settings.lookback,
-        settings.backbone.prompt,
-        settings.backbone.play_tokens(),
-        settings.completion,
-        lora.rank,
-        lora.alpha,
-        lora.projections,
-        tower.dimensions,
-        tower.content,
-        tower.hidden,
-        online.reservoir,
-        online.recent,
-        online.remembered,
-        online.half_life
-    )
+    /// What the settings say of a model's sizes and memories, in words. Rates may change from one run
+    /// to the next; these would make it another model.
+    fn made(&self) -> String {
+        let settings = &self.settings;
+        let (lora, tower, online) = (&settings.lora, &settings.tower, &settings.online);
+        let fused = match tower.fusion {
+            Fusion::Projection => String::new(),
+            fusion => format!(", {fusion:?} of {}", self.tower.map.parts().described()),
+        };
+        format!(
+            "lookback {}, prompt {:?} of up to {} tokens a play, completion {:?}, lora of rank {} and alpha {} on {:?}, {} components of {} through {}{fused}, {} \
+             examples of all time and {} new ones, {} tracks remembered, half-life {}",
+            settings.lookback,
+            settings.backbone.prompt,
+            settings.backbone.play_tokens(),
+            settings.completion,
+            lora.rank,
+            lora.alpha,
+            lora.projections,
+            tower.dimensions,
+            tower.content,
+            tower.hidden,
+            online.reservoir,
+            online.recent,
+            online.remembered,
+            online.half_life
+        )
+    }
 }

@@ -20,6 +20,7 @@ use crate::windows::tests_support::{ask_of, plays_of};
 use crate::{E4SRec, Foundation};
 
 mod closed;
+mod fusion;
 mod history;
 mod old_plays;
 mod online;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use segue_catalog::modality::Modality;
 use segue_e4srec::item_encoders::ItemEncoderSettings;
 use segue_e4srec::settings::{
-    BackboneSettings, Bert4RecSettings, E4SRecSettings, Gru4RecSettings, SasRecSettings,
+    BackboneSettings, Bert4RecSettings, E4SRecSettings, Fusion, Gru4RecSettings, SasRecSettings,
 };
 use segue_e4srec::{AdapterHistory, ClosedE4SRec, Footprint, Foundation, ZeroShot};
 use segue_flow::clock::WallClock;
@@ -284,6 +284,10 @@ impl Models {
                  what is wrong with it"
             )
         })?;
+        if e4srec.tower.fusion != Fusion::Projection {
+            foundation = foundation.with_content(modalities.to_vec());
+            foundation.check(&e4srec)?;
+        }
         let ratings = &config.models.ratings;
         if !ratings.as_os_str().is_empty() {
             foundation = foundation.with_features(Arc::new(Ratings::read(ratings)?));

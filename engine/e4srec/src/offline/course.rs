@@ -17,7 +17,7 @@ use crate::backbone::Backbone;
 use crate::error::ModelError;
 use crate::head::Head;
 use crate::inputs::level;
-use crate::item_tower::{copied, copy_into};
+use crate::item_tower::{Content, copied, copy_into};
 use crate::learner::CLIP;
 use crate::objective::{Candidates, Questions};
 use crate::optimise::{AdamW, warm_cosine};
@@ -195,6 +195,7 @@ impl<'a> Course<'a> {
         tch::manual_seed(seed_of(self.settings.seed, self.standing.step));
         let Material {
             log,
+            keys,
             tower,
             lines,
             popularity,
@@ -223,11 +224,14 @@ impl<'a> Course<'a> {
             .f_unsqueeze(-1)?
             .f_to_device(device)?;
         let trust = tower.gates(&candidates.rows)?.f_mul(&kept)?;
+        let key = |row: usize| keys.get(row).copied();
+        let parts = tower.dropout(&candidates.rows, key, rng)?;
+        let content = Content::Anew(parts.as_ref());
         let vectors = level(&tower.vectors()?)?;
         let mut loss = 0.0;
         for lot in &lots {
             let inputs = lot.inputs(self.backbone, tower, &vectors, Mode::Train)?;
-            let table = tower.mapped(&candidates.rows)?.f_add(&own.f_mul(&trust)?)?;
+            let table = tower.fused(&candidates.rows, &own.f_mul(&trust)?, content)?;
             let part = candidates
                 .loss(self.head, &inputs, &table, &lot.questions)?
                 .f_mul_scalar(lot.asks() as f64 / asks)?;

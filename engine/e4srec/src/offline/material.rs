@@ -21,7 +21,7 @@ use crate::settings::E4SRecSettings;
 /// The log with its own dense ids: rows in the order of keys.
 pub(super) struct Material {
     pub log: TrainingLog,
-    keys: Vec<TrackKey>,
+    pub keys: Vec<TrackKey>,
     pub tower: ItemTower,
     pub lines: Lines,
     pub popularity: Popularity,
@@ -66,7 +66,9 @@ impl Material {
         for (&key, plays) in log.keys.iter().zip(log.sequences()) {
             own.push_keyed(key, plays.iter().filter_map(row));
         }
-        let mut tower = ItemTower::new(&settings.tower, settings.seed, foundation.device())?;
+        let parts = foundation.parts(&settings.tower)?;
+        let (seed, device) = (settings.seed, foundation.device());
+        let mut tower = ItemTower::new(&settings.tower, parts, seed, device)?;
         let mut popularity = Popularity::new(settings.online.half_life, settings.online.recent);
         let counts = own.play_counts();
         let mut new = Vec::with_capacity(tracks.len());

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 
+use segue_catalog::modality::{Modality, ModalityKind};
 use segue_listen::{TrackId, TrackKey, UserId};
 use segue_recommend::recommender::{Admitted, Recommender};
 use segue_recommend::training::{Progress, TrainingLog};
@@ -15,7 +16,7 @@ use crate::backbone::{Backbone, Foundation};
 use crate::error::ModelError;
 use crate::head::Head;
 use crate::model::E4SRec;
-use crate::settings::E4SRecSettings;
+use crate::settings::{E4SRecSettings, Fusion};
 use crate::tests::{admitted, contents, foundation, foundation_in, keys, log};
 use crate::windows::tests_support::{ask_of, plays_of};
 
@@ -143,6 +144,31 @@ fn stopped_and_gone_on_ends_with_the_same_values_to_the_last_bit() {
     let mut kept = Kept::default();
     fit_kept(&often, u64::MAX, &mut kept).unwrap();
     assert_eq!(kept.times as u64, steps / 2);
+}
+
+#[test]
+fn modalities_that_steps_go_without_are_the_same_after_a_stop() {
+    let modality = |kind, dimensions| Modality { kind, dimensions };
+    let foundation = foundation(&[]).with_content(vec![
+        modality(ModalityKind::Text, 2),
+        modality(ModalityKind::Audio, 4),
+    ]);
+    let mut settings = settings();
+    settings.tower.fusion = Fusion::Film;
+    settings.tower.modality_dropout = 0.4;
+    let fitted = |settings: &E4SRecSettings, stop_at, kept: &mut Kept| {
+        fit_of(&foundation, &log(TRACKS), settings, stop_at, kept)
+    };
+    let state = |settings: &E4SRecSettings, kept: &mut Kept| {
+        let (model, _) = fitted(settings, u64::MAX, kept).unwrap();
+        model.snapshot().unwrap()
+    };
+    let whole = state(&settings, &mut Kept::default());
+    let mut kept = Kept::default();
+    fitted(&settings, 2, &mut kept).map(|_| ()).unwrap_err();
+    assert!(state(&settings, &mut kept) == whole);
+    settings.tower.modality_dropout = 0.0;
+    assert!(state(&settings, &mut Kept::default()) != whole);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use segue_nn::lora::{LoraConfig, LoraInit};
 use segue_nn::packed::WeightFormat;
 use serde::{Deserialize, Serialize};
 
-use super::{rate, share};
+use super::{TowerSettings, count, rate, share};
 use crate::error::ModelError;
 
 /// All of E4SRec.
@@ -52,7 +52,11 @@ pub enum Completion {
     /// In words, `[completion: 0.87]`, at the end of the play's line: for [`Prompt::History`].
     Prompt,
     /// As a number: the ratio times a learnt vector is added to the play's token, and another vector
-    /// where the ratio is not known.
+    /// where the ratio is not known. That is the paper's concatenation, since a linear map of two things
+    /// side by side is the sum of a map of each, but for its missing ratio, which is a zero there.
+    ///
+    /// A ratio belongs to a play and not to a track, which is why it is fused here and not by
+    /// [`Fusion`](super::Fusion).
     Embedded,
 }
 
@@ -104,21 +108,6 @@ pub struct LoraSettings {
     pub dropout: f64,
     /// The layers that get an adapter.
     pub projections: Vec<Projection>,
-}
-
-/// How items get their vectors: `f(content) + g(plays) · e`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TowerSettings {
-    /// Components of an item's vector; even. The first half begins as a projection of the content,
-    /// the second holds the vector of the item encoder.
-    pub dimensions: i64,
-    /// Width of the perceptron over the content.
-    pub hidden: i64,
-    /// Components of a content vector.
-    pub content: usize,
-    /// Share of items whose *e* is left out in a training step, so that content alone must do.
-    pub id_dropout: f64,
 }
 
 /// Training on a log or its first part.
@@ -259,17 +248,6 @@ impl Default for LoraSettings {
     }
 }
 
-impl Default for TowerSettings {
-    fn default() -> Self {
-        Self {
-            dimensions: 128,
-            hidden: 128,
-            content: 384,
-            id_dropout: 0.2,
-        }
-    }
-}
-
 impl Default for OfflineSettings {
     fn default() -> Self {
         Self {
@@ -329,17 +307,6 @@ impl E4SRecSettings {
     /// # Errors
     /// The first setting out of its range.
     pub fn check(&self) -> Result<(), ModelError> {
-        let count = |key, value: usize, least: usize| {
-            if (least..=1 << 24).contains(&value) {
-                return Ok(());
-            }
-            let range = if least == 0 {
-                "from 0 to 16777216"
-            } else {
-                "from 1 to 16777216"
-            };
-            Err(ModelError::setting(key, value, range))
-        };
         if self.lookback > 50 {
             return Err(ModelError::setting(
                 "e4srec.lookback",
@@ -365,23 +332,7 @@ impl E4SRecSettings {
                  words of a play",
             ));
         }
-        if self.tower.dimensions < 2
-            || self.tower.dimensions % 2 != 0
-            || self.tower.dimensions > 1 << 14
-        {
-            return Err(ModelError::setting(
-                "e4srec.tower.dimensions",
-                self.tower.dimensions,
-                "to an even number from 2 to 16384",
-            ));
-        }
-        count(
-            "e4srec.tower.hidden",
-            usize::try_from(self.tower.hidden).unwrap_or(0),
-            1,
-        )?;
-        count("e4srec.tower.content", self.tower.content, 1)?;
-        share("e4srec.tower.id_dropout", self.tower.id_dropout, 1.0)?;
+        self.tower.check()?;
         self.lora.config().validate().map_err(ModelError::Nn)?;
         count("e4srec.offline.batch", self.offline.batch, 1)?;
         count("e4srec.offline.windows", self.offline.windows, 0)?;
