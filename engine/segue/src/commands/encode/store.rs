@@ -158,7 +158,7 @@ impl Store {
                 first.map_or("there are none", String::as_str)
             );
         }
-        let dimensions = self.cache.dimensions();
+        let dimensions = self.dimensions;
         let shape = [made as i64, dimensions as i64];
         let vectors = Tensor::f_from_slice(&rows)?.f_reshape(shape)?;
         let part = beside(&self.out, "part.safetensors");
