@@ -27,6 +27,9 @@ const LARGE: usize = 32 << 20;
 const CHUNK: usize = 16 << 20;
 const CHUNKS_IN_FLIGHT: usize = 4;
 
+/// Objects that are created side by side.
+const CREATED_AT_ONCE: usize = 4;
+
 /// What is read of a file at once.
 const BLOCK: usize = 1 << 20;
 
@@ -177,30 +180,46 @@ impl Objects {
 
     /// Creates an object, whole and durable, or says why not. On failure it may be there or not.
     pub fn create(&self, number: u64, name: &str, bytes: Vec<u8>) -> Result<(), CheckpointError> {
+        self.runtime.block_on(self.put(number, name, bytes))
+    }
+
+    /// Creates several, a few at a time: each waits for the disk or the store by itself.
+    ///
+    /// # Errors
+    /// The first failure. Any of them may be there or not.
+    pub fn create_all(
+        &self,
+        number: u64,
+        objects: Vec<(&str, Vec<u8>)>,
+    ) -> Result<(), CheckpointError> {
+        let put = |(name, bytes)| self.put(number, name, bytes);
+        let all = stream::iter(objects.into_iter().map(put)).buffer_unordered(CREATED_AT_ONCE);
+        self.runtime.block_on(all.try_for_each(async |()| Ok(())))
+    }
+
+    async fn put(&self, number: u64, name: &str, bytes: Vec<u8>) -> Result<(), CheckpointError> {
         let path = self.path_of(number, name);
         let bytes = Bytes::from(bytes);
         let failed = |error| refusal("write", self.name_of(number, name), error);
-        self.runtime.block_on(async {
-            if bytes.len() > LARGE {
-                return self.upload(&path, bytes).await.map_err(failed);
-            }
-            let put = self
-                .store
-                .put_opts(&path, bytes.clone().into(), PutMode::Create.into())
-                .await;
-            match put {
-                Ok(_) => Ok(()),
-                Err(error @ Error::AlreadyExists { .. }) => {
-                    // The answer to a first attempt may have been lost.
-                    let there = self.store.get(&path).await.map_err(failed)?;
-                    if there.bytes().await.map_err(failed)? == bytes {
-                        return Ok(());
-                    }
-                    Err(failed(error))
+        if bytes.len() > LARGE {
+            return self.upload(&path, bytes).await.map_err(failed);
+        }
+        let put = self
+            .store
+            .put_opts(&path, bytes.clone().into(), PutMode::Create.into())
+            .await;
+        match put {
+            Ok(_) => Ok(()),
+            Err(error @ Error::AlreadyExists { .. }) => {
+                // The answer to a first attempt may have been lost.
+                let there = self.store.get(&path).await.map_err(failed)?;
+                if there.bytes().await.map_err(failed)? == bytes {
+                    return Ok(());
                 }
-                Err(error) => Err(failed(error)),
+                Err(failed(error))
             }
-        })
+            Err(error) => Err(failed(error)),
+        }
     }
 
     async fn upload(&self, path: &Path, bytes: Bytes) -> Result<(), Error> {

@@ -309,24 +309,36 @@ impl Draft<'_> {
     /// # Errors
     /// See [`CheckpointError`]. The draft is then to be dropped.
     pub fn part(&mut self, name: &str, bytes: Vec<u8>) -> Result<(), CheckpointError> {
-        let bad = |detail| CheckpointError::BadPart {
-            name: name.to_owned(),
-            detail,
-        };
-        if !is_name(name) {
-            return Err(bad("a name is made of a-z, 0-9, '-', '_' and '.'"));
+        self.parts(vec![(name.to_owned(), bytes)])
+    }
+
+    /// Writes parts, a few at a time; when this returns, all are durable.
+    ///
+    /// # Errors
+    /// See [`CheckpointError`]. The draft is then to be dropped.
+    pub fn parts(&mut self, parts: Vec<(String, Vec<u8>)>) -> Result<(), CheckpointError> {
+        let before = self.parts.len();
+        for (name, bytes) in &parts {
+            let bad = |detail| CheckpointError::BadPart {
+                name: name.clone(),
+                detail,
+            };
+            if !is_name(name) {
+                return Err(bad("a name is made of a-z, 0-9, '-', '_' and '.'"));
+            }
+            if self.parts.iter().any(|part| part.name == *name) {
+                return Err(bad("written twice"));
+            }
+            self.parts.push(PartEntry {
+                name: name.clone(),
+                bytes: bytes.len() as u64,
+                xxh3: hex(xxh3_128(bytes)),
+            });
         }
-        if self.parts.iter().any(|part| part.name == name) {
-            return Err(bad("written twice"));
-        }
-        let part = PartEntry {
-            name: name.to_owned(),
-            bytes: bytes.len() as u64,
-            xxh3: hex(xxh3_128(&bytes)),
-        };
-        self.store.objects.create(self.number, name, bytes)?;
-        self.parts.push(part);
-        Ok(())
+        let names = self.parts.get(before..).unwrap_or_default().iter();
+        let bytes = parts.into_iter().map(|(_, bytes)| bytes);
+        let objects = names.map(|part| part.name.as_str()).zip(bytes).collect();
+        self.store.objects.create_all(self.number, objects)
     }
 
     /// Writes the manifest: from then on this is the newest checkpoint.

@@ -124,9 +124,7 @@ fn serve(
 
 fn write(store: &mut CheckpointStore, whole: Whole) -> Result<(), CheckpointError> {
     let mut draft = store.begin(whole.epoch)?;
-    for (name, bytes) in whole.parts {
-        draft.part(&name, bytes)?;
-    }
+    draft.parts(whole.parts)?;
     draft.seal(whole.body).map(|_| ())
 }
 
