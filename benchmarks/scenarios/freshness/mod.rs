@@ -21,7 +21,7 @@ use segue::watch::RunWatcher;
 use segue_benchmarks::outcome::{Metric, Outcome};
 use segue_flow::clock::{MachineClock, WallClock};
 use segue_flow::memory::{MemorySink, memory_topic};
-use segue_flow::{Epoch, OffsetRange, OutRecord, Sink, SinkError};
+use segue_flow::{Epoch, Nowhere, OutRecord, Sink, SinkError};
 use segue_listen::wire::{self, Format};
 use segue_listen::{EventTime, ListenRef, Span, TrackKey};
 use segue_recall::GraphWriter;
@@ -49,24 +49,6 @@ struct Pace {
     plays_per_s: u64,
     listeners: u64,
     known: u64,
-}
-
-/// A sink that keeps nothing.
-struct Nowhere;
-
-impl Sink for Nowhere {
-    fn begin(&mut self, _: Epoch) -> Result<(), SinkError> {
-        Ok(())
-    }
-    fn write(&mut self, _: OutRecord<'_>) -> Result<(), SinkError> {
-        Ok(())
-    }
-    fn commit(&mut self, _: Epoch, _: &[OffsetRange]) -> Result<(), SinkError> {
-        Ok(())
-    }
-    fn abort(&mut self, _: Epoch) -> Result<(), SinkError> {
-        Ok(())
-    }
 }
 
 pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {

@@ -30,7 +30,6 @@ const QUEUE: QueueSettings = QueueSettings {
 const IDLE: Duration = Duration::from_millis(100);
 /// Batches that may wait for a checkpoint to be written, as in a run.
 const HELD: usize = 512;
-const WRITING: Duration = Duration::from_millis(100);
 const EVERY: Duration = Duration::from_secs(1);
 /// How long a transaction may stay open.
 const OPEN_FOR: Duration = Duration::from_secs(60);
@@ -311,17 +310,15 @@ impl<'a> Committer<'a> {
         let Some(inputs) = self.writing.take() else {
             return Ok(());
         };
-        let patience = if wait { WRITING } else { Duration::ZERO };
-        loop {
-            match self.writer.outcome(patience) {
-                Some(outcome) => break outcome?,
-                None if wait => {}
-                None => {
-                    self.writing = Some(inputs);
-                    return Ok(());
-                }
-            }
-        }
+        let outcome = match wait {
+            true => Some(self.writer.wait()),
+            false => self.writer.outcome(),
+        };
+        let Some(outcome) = outcome else {
+            self.writing = Some(inputs);
+            return Ok(());
+        };
+        outcome?;
         self.committed = inputs.iter().map(|range| (range.lane, range.to)).collect();
         self.sink.commit(self.epoch, &inputs)?;
         self.writer.prune();

@@ -171,6 +171,11 @@ impl Drop for Run<'_> {
 pub struct Few<'r>(&'r Run<'r>);
 
 impl<'r> Few<'r> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.lent.len()
+    }
+
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = FetchedMessage<'r>> {
         let run = self.0;

@@ -292,7 +292,7 @@ impl Source for KafkaSource {
                 visit(run.get(..count).unwrap_or_default());
                 visited += count;
                 // A message that is not wanted lies behind the end as well.
-                if self.position >= stop || count < few.iter().count() {
+                if self.position >= stop || count < few.len() {
                     self.ended = true;
                     break;
                 }

@@ -144,7 +144,7 @@ impl Library {
     }
 
     /// What is known under a key.
-    pub fn media(&self, track: TrackKey) -> Option<&TrackMedia> {
+    fn media(&self, track: TrackKey) -> Option<&TrackMedia> {
         self.media.get(&track)
     }
 

@@ -38,6 +38,6 @@ pub mod timers;
 
 pub use epoch::{Epoch, LaneId, Offset, OffsetRange};
 pub use remedy::Remedy;
-pub use sink::{OutRecord, Sink, SinkError};
+pub use sink::{Nowhere, OutRecord, Sink, SinkError};
 pub use source::{AskHeader, ContentType, RawRecord, Readiness, Replay, Source, SourceError};
 pub use stage::{Asks, Stage, StageError};

@@ -110,3 +110,21 @@ pub trait Sink: Send {
     /// See [`SinkError`].
     fn abort(&mut self, epoch: Epoch) -> Result<(), SinkError>;
 }
+
+/// Keeps nothing: for who reads again what has been written, or wants what comes before a sink.
+pub struct Nowhere;
+
+impl Sink for Nowhere {
+    fn begin(&mut self, _: Epoch) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn write(&mut self, _: OutRecord<'_>) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn commit(&mut self, _: Epoch, _: &[OffsetRange]) -> Result<(), SinkError> {
+        Ok(())
+    }
+    fn abort(&mut self, _: Epoch) -> Result<(), SinkError> {
+        Ok(())
+    }
+}

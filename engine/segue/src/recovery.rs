@@ -10,10 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use segue_flow::checkpoint::{CheckpointError, CheckpointStore, Manifest, Position};
-use segue_flow::{
-    Epoch, LaneId, Offset, OffsetRange, OutRecord, RawRecord, Readiness, Replay, Sink, SinkError,
-    Source, SourceError,
-};
+use segue_flow::{Epoch, LaneId, Offset, RawRecord, Readiness, Replay, Source, SourceError};
 use segue_recommend::stage::{Origin, Restored};
 
 use crate::config::Config;
@@ -303,23 +300,5 @@ impl Source for Until {
             let before = run.partition_point(|record| record.offset < end);
             visit(run.get(..before).unwrap_or_default());
         })
-    }
-}
-
-/// Writes nothing: what is read again has been written.
-pub struct Written;
-
-impl Sink for Written {
-    fn begin(&mut self, _: Epoch) -> Result<(), SinkError> {
-        Ok(())
-    }
-    fn write(&mut self, _: OutRecord<'_>) -> Result<(), SinkError> {
-        Ok(())
-    }
-    fn commit(&mut self, _: Epoch, _: &[OffsetRange]) -> Result<(), SinkError> {
-        Ok(())
-    }
-    fn abort(&mut self, _: Epoch) -> Result<(), SinkError> {
-        Ok(())
     }
 }

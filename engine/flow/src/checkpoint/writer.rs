@@ -1,9 +1,8 @@
 //! Writes checkpoints on a thread of its own: whoever takes them goes on while disk or object store
 //! answer.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use super::error::CheckpointError;
 use super::manifest::ManifestBody;
@@ -57,7 +56,7 @@ impl CheckpointWriter {
         })
     }
 
-    /// Begins to write a checkpoint. [`outcome`](CheckpointWriter::outcome) tells how it went, and is to
+    /// Begins to write a checkpoint. [`outcome`](CheckpointWriter::outcome) or [`wait`](CheckpointWriter::wait) tells how it went, and is to
     /// be asked before another is begun.
     pub fn write(&self, whole: Whole) {
         self.order(Order::Write(whole));
@@ -76,16 +75,21 @@ impl CheckpointWriter {
         }
     }
 
-    /// How the checkpoint went that was begun last: sealed, or why not; `None` if that is not known
-    /// after `patience`.
-    pub fn outcome(&self, patience: Duration) -> Option<Result<(), CheckpointError>> {
-        match self.outcomes.recv_timeout(patience) {
+    /// How the checkpoint went that was begun last: sealed, or why not; `None` if that is not known yet.
+    pub fn outcome(&self) -> Option<Result<(), CheckpointError>> {
+        match self.outcomes.try_recv() {
             Ok(outcome) => Some(outcome),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => Some(Err(CheckpointError::Internal {
-                detail: "the thread that writes checkpoints has ended: a bug".to_owned(),
-            })),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err(gone())),
         }
+    }
+
+    /// The same, as soon as it is known.
+    ///
+    /// # Errors
+    /// Why it is not sealed.
+    pub fn wait(&self) -> Result<(), CheckpointError> {
+        self.outcomes.recv().unwrap_or_else(|_| Err(gone()))
     }
 }
 
@@ -98,6 +102,12 @@ impl Drop for CheckpointWriter {
         {
             tracing::error!("the thread that writes checkpoints panicked: a bug");
         }
+    }
+}
+
+fn gone() -> CheckpointError {
+    CheckpointError::Internal {
+        detail: "the thread that writes checkpoints has ended: a bug".to_owned(),
     }
 }
 
@@ -135,8 +145,6 @@ mod tests {
     use super::super::settings::CheckpointSettings;
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(60);
-
     fn whole(epoch: u64, names: &[&str]) -> Whole {
         let part = |name: &&str| ((*name).to_owned(), vec![epoch as u8; 3]);
         Whole {
@@ -160,16 +168,13 @@ mod tests {
             ..CheckpointSettings::default()
         };
         let writer = CheckpointWriter::start(CheckpointStore::open(&settings).unwrap()).unwrap();
-        assert!(
-            writer.outcome(Duration::ZERO).is_none(),
-            "nothing was begun"
-        );
+        assert!(writer.outcome().is_none(), "nothing was begun");
         for epoch in 1..=3 {
             writer.write(whole(epoch, &["a", "b"]));
-            writer.outcome(PATIENCE).unwrap().unwrap();
+            writer.wait().unwrap();
         }
         writer.write(whole(4, &["a", "a"]));
-        let refused = writer.outcome(PATIENCE).unwrap().unwrap_err();
+        let refused = writer.wait().unwrap_err();
         assert!(refused.to_string().contains("written twice"), "{refused}");
         let listed = || CheckpointStore::open(&settings).unwrap().list().unwrap();
         assert_eq!(listed().len(), 3);

@@ -54,9 +54,6 @@ struct Answer {
 /// largest about 40 MB.
 const HELD: usize = 512;
 
-/// How long it is waited at a time for a checkpoint to be written.
-const WRITING: Duration = Duration::from_millis(100);
-
 /// Checkpoints of a run.
 pub(super) struct Checkpoints {
     writer: CheckpointWriter,
@@ -316,16 +313,13 @@ impl RecommendStage {
         let Some(inputs) = checkpoints.writing.take() else {
             return Ok(());
         };
-        let patience = if wait { WRITING } else { Duration::ZERO };
-        let outcome = loop {
-            match checkpoints.writer.outcome(patience) {
-                Some(outcome) => break outcome,
-                None if wait => {}
-                None => {
-                    checkpoints.writing = Some(inputs);
-                    return Ok(());
-                }
-            }
+        let outcome = match wait {
+            true => Some(checkpoints.writer.wait()),
+            false => checkpoints.writer.outcome(),
+        };
+        let Some(outcome) = outcome else {
+            checkpoints.writing = Some(inputs);
+            return Ok(());
         };
         match outcome {
             Ok(()) => {

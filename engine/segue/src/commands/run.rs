@@ -10,7 +10,7 @@ use segue_flow::barrier::BarrierCall;
 use segue_flow::checkpoint::CheckpointStore;
 use segue_flow::clock::MachineClock;
 use segue_flow::lane::{AtEnd, LaneSettings};
-use segue_flow::{Offset, Sink, Source};
+use segue_flow::{Nowhere, Offset, Sink, Source};
 use segue_log::Log;
 use segue_recommend::popularity::{MostPopular, PersonalMostPop};
 use segue_recommend::recommender::Recommender;
@@ -232,7 +232,7 @@ impl Run {
                 fixed: recovery::fixed(config),
             }),
             restored: Some(restored),
-            ..answering(config, sources, Box::new(recovery::Written))?
+            ..answering(config, sources, Box::new(Nowhere))?
         })?;
         Ok(())
     }

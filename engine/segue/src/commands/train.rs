@@ -8,9 +8,9 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use segue_catalog::newcomers::Encoders;
-use segue_flow::Remedy;
 use segue_flow::clock::{MachineClock, WallClock, time_of_day};
 use segue_flow::memory::memory_topic;
+use segue_flow::{Nowhere, Remedy};
 use segue_listen::EventTime;
 use segue_recommend::recommender::{RecommendError, Recommender};
 use segue_recommend::stage::{Content, Curriculum, StageSettings};
@@ -24,7 +24,6 @@ use crate::config::Config;
 use crate::input;
 use crate::models::{self, Models, Taught};
 use crate::pipeline::{self, Pipeline};
-use crate::recovery::Written;
 use crate::report::data::{Curve, Phase};
 use crate::report::figures::count;
 use crate::report::{Report, html, json};
@@ -250,7 +249,7 @@ impl Train {
             stop.clone(),
         )?;
         let sources = sources.into_iter().map(|source| Box::new(source) as _);
-        let plain = counting(config, sources.collect(), Box::new(Written));
+        let plain = counting(config, sources.collect(), Box::new(Nowhere));
         let summary = pipeline::run(Pipeline {
             stage: StageSettings {
                 // More than there are: all of it is gathered.
