@@ -148,11 +148,12 @@ impl E4SRec {
 
     /// Publishes the adapter as it is now, notes it and keeps it.
     fn announce(&mut self, learner: &Learner, epoch: Epoch, came: Came) -> Result<(), ModelError> {
-        self.publish()?;
-        let (loss, back_to) = match came {
-            Came::Learnt(loss) => (Some(loss), None),
-            Came::Back(version) => (None, Some(version)),
+        let (loss, back_to, behind) = match came {
+            Came::Learnt(loss) => (Some(loss), None, self.settings.online.adapters_behind),
+            // What has been taken back has read nothing that may stay.
+            Came::Back(version) => (None, Some(version), 0),
         };
+        self.publish(behind)?;
         let publication = Publication {
             version: self.adapter_version,
             epoch,

@@ -5,17 +5,25 @@
 //! and the exact one follows from these lengths by Cauchy and Schwarz, whatever the vectors are: with
 //! `v = v̂ + r` and `q = q̂ + s`, `|q·v − q̂·v̂| = |q̂·r + s·v| ≤ |q̂||r| + |s||v|`.
 
+use segue_nn::threads;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::ModelError;
 
 /// The largest whole number that is used: the scale is symmetric.
-const LARGEST: f64 = 127.0;
+const LARGEST: f32 = 127.0;
 /// A step for a vector of zeros.
-const LEAST_STEP: f64 = 1e-30;
+const LEAST_STEP: f32 = 1e-30;
 /// What `f32` may add in computing a product, the lengths and the bound, as a share of the lengths: far
 /// more than the roundings of some hundred terms.
-const SLACK: f64 = 1e-5;
+const SLACK: f32 = 1e-5;
+/// Added to a number below 2²² it leaves no room behind the point: rounding without asking the processor for
+/// it, half to even.
+const WHOLE: f32 = 12_582_912.0;
+/// Running sums of a row, so that several are added to in one instruction.
+const LANES: usize = 16;
+/// Rows that a thread narrows at a time.
+const STRETCH: usize = 1_024;
 
 /// Vectors in eight bits, one a row.
 #[derive(Debug)]
@@ -37,25 +45,14 @@ pub(crate) struct Facts {
 impl Coarse {
     /// Of vectors `[rows, d]`.
     pub fn of(vectors: &Tensor) -> Result<Self, ModelError> {
-        let vectors = vectors.f_to_kind(Kind::Float)?;
-        let step = vectors
-            .f_abs()?
-            .f_amax([1i64].as_slice(), true)?
-            .f_div_scalar(LARGEST)?
-            .f_clamp_min(LEAST_STEP)?;
-        let whole = vectors
-            .f_div(&step)?
-            .f_round()?
-            .f_clamp(-LARGEST, LARGEST)?;
-        let length = |of: &Tensor| of.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
-        let lengths = length(&vectors)?;
-        let errors = length(&vectors.f_sub(&whole.f_mul(&step)?)?)?;
-        let errors = errors.f_add(&lengths.f_mul_scalar(SLACK)?)?;
-        Ok(Self {
-            // What is not a number is none in eight bits; its length says so.
-            values: whole.f_nan_to_num(0.0, None, None)?.f_to_kind(Kind::Int8)?,
-            facts: facts(&Tensor::f_cat(&[step, lengths, errors], 1)?)?,
-        })
+        let (rows, d) = vectors.size2()?;
+        let mut coarse = Self {
+            values: Tensor::f_zeros([rows, d], (Kind::Int8, vectors.device()))?,
+            facts: Vec::new(),
+        };
+        coarse.facts.resize(rows as usize, Facts::NONE);
+        coarse.set_from(0, vectors)?;
+        Ok(coarse)
     }
 
     /// The whole numbers, on the same memory, for another thread.
@@ -79,22 +76,114 @@ impl Coarse {
         Ok(())
     }
 
+    /// Takes over the vectors `[n, d]` of the rows from `first` on.
+    pub fn set_from(&mut self, first: i64, vectors: &Tensor) -> Result<(), ModelError> {
+        let (rows, d) = vectors.size2()?;
+        let range = first as usize..(first + rows) as usize;
+        let mut rest = self.facts.get_mut(range).unwrap_or_default();
+        let mut stretches = Vec::new();
+        let mut from = 0;
+        while !rest.is_empty() {
+            let (facts, later) = rest.split_at_mut(STRETCH.min(rest.len()));
+            let count = facts.len() as i64;
+            stretches.push(Stretch {
+                vectors: vectors.f_narrow(0, from, count)?,
+                values: self.values.f_narrow(0, first + from, count)?,
+                facts,
+            });
+            (from, rest) = (from + count, later);
+        }
+        let mut done: Vec<Result<(), ModelError>> = Vec::new();
+        done.resize_with(stretches.len(), || Ok(()));
+        let each = stretches.into_iter().zip(&mut done);
+        match threads::pool().filter(|_| rows as usize > STRETCH) {
+            None => each.for_each(|(stretch, place)| *place = stretch.narrow(d as usize)),
+            Some(pool) => pool.scope(|scope| {
+                for (stretch, place) in each {
+                    scope.spawn(move |_| *place = stretch.narrow(d as usize));
+                }
+            }),
+        }
+        done.into_iter().collect()
+    }
+
     /// What the first `rows` rows stand for.
     pub fn facts(&self, rows: usize) -> &[Facts] {
         self.facts.get(..rows).unwrap_or(&self.facts)
     }
 }
 
-/// Of a table `[rows, 3]`: the step, the length of the exact vector, the length of what rounding took from it.
-fn facts(table: &Tensor) -> Result<Vec<Facts>, ModelError> {
-    let values: Vec<f32> = Vec::try_from(table.f_to_device(Device::Cpu)?.f_reshape([-1])?)?;
-    let (rows, _) = values.as_chunks();
-    let facts = rows.iter().map(|&[step, length, error]| Facts {
+impl Facts {
+    /// Of a vector that is none.
+    const NONE: Self = Self {
+        step: LEAST_STEP,
+        length: f32::NAN,
+        error: f32::NAN,
+    };
+}
+
+/// Rows that one thread narrows; shares its memory with the whole.
+struct Stretch<'a> {
+    /// `[n, d]`
+    vectors: Tensor,
+    /// `[n, d]`
+    values: Tensor,
+    facts: &'a mut [Facts],
+}
+
+impl Stretch<'_> {
+    fn narrow(mut self, d: usize) -> Result<(), ModelError> {
+        let count = self.facts.len() * d;
+        let mut exact = vec![0f32; count];
+        let vectors = self.vectors.f_to_device(Device::Cpu)?;
+        let vectors = vectors.f_to_kind(Kind::Float)?.f_contiguous()?;
+        vectors.f_copy_data(&mut exact, count)?;
+        let mut whole = vec![0i8; count];
+        let rows = exact
+            .chunks_exact(d.max(1))
+            .zip(whole.chunks_exact_mut(d.max(1)));
+        for ((exact, whole), facts) in rows.zip(&mut *self.facts) {
+            *facts = narrowed(exact, whole);
+        }
+        let whole = Tensor::f_from_slice(&whole)?.f_reshape(self.values.size())?;
+        self.values.f_copy_(&whole)?;
+        Ok(())
+    }
+}
+
+/// A row in eight bits. What is not a number is none in eight bits; its length says so.
+fn narrowed(exact: &[f32], whole: &mut [i8]) -> Facts {
+    let length = squares(exact, |x| x).sqrt();
+    if !length.is_finite() {
+        whole.fill(0);
+        return Facts::NONE;
+    }
+    let largest = exact.iter().fold(0f32, |most, x| most.max(x.abs()));
+    let step = (largest / LARGEST).max(LEAST_STEP);
+    let rounded = |x: f32| x / step + WHOLE;
+    for (whole, &x) in whole.iter_mut().zip(exact) {
+        *whole = rounded(x).to_bits().wrapping_sub(WHOLE.to_bits()) as i8;
+    }
+    let error = squares(exact, |x| x - (rounded(x) - WHOLE) * step).sqrt();
+    Facts {
         step,
         length,
-        error,
-    });
-    Ok(facts.collect())
+        error: error + length * SLACK,
+    }
+}
+
+/// The sum of the squares of what becomes of a row's numbers.
+fn squares(row: &[f32], of: impl Fn(f32) -> f32) -> f32 {
+    let (blocks, rest) = row.as_chunks::<LANES>();
+    let mut sums = [0f32; LANES];
+    for block in blocks {
+        for (sum, &x) in sums.iter_mut().zip(block) {
+            let x = of(x);
+            *sum += x * x;
+        }
+    }
+    let rest = rest.iter().map(|&x| of(x) * of(x));
+    sums.iter().sum::<f32>() + rest.sum::<f32>()
 }
 
 /// Products of so many rows of [`Coarse::values`] from the `first` on with all rows of another's, in units of

@@ -87,9 +87,16 @@ impl Head {
             .f_matmul(&self.personal)?)
     }
 
-    /// What the personal logits weigh features with, `[FEATURES]`.
-    pub fn personal_weights(&self) -> Tensor {
-        self.personal.shallow_clone()
+    /// What the personal logits weigh features with, `[FEATURES]`, and levels of popularity.
+    pub fn weights_of_terms(&self) -> Result<(Vec<f32>, f32), ModelError> {
+        let numbers = |tensor: &Tensor| -> Result<Vec<f32>, ModelError> {
+            Ok(Vec::try_from(tensor.f_detach()?.f_to_device(Device::Cpu)?)?)
+        };
+        let popularity = numbers(&self.popularity)?;
+        Ok((
+            numbers(&self.personal)?,
+            popularity.first().copied().unwrap_or(0.0),
+        ))
     }
 
     /// The popularity logits of `ln(1 + plays)`, any shape.

@@ -1,9 +1,10 @@
 //! What the language model says behind each listener's newest play, asked once.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::PoisonError;
 
+use foldhash::quality::{FixedState, FoldHasher};
 use segue_listen::UserId;
 use segue_recommend::Ask;
 use serde::{Deserialize, Serialize};
@@ -131,7 +132,7 @@ impl E4SRec {
         if !runs.is_empty() {
             let mut cache = match self.cache.take() {
                 Some(cache) => cache,
-                None => self.empty_cache()?,
+                None => self.empty_cache(self.adapter_version)?,
             };
             // If a pass fails, the cache is dropped with whatever state it is in.
             let (answers, order) = cache.answers(&self.backbone, &self.inputs, &runs)?;
@@ -180,8 +181,9 @@ impl E4SRec {
 
 /// Prints of what each number of plays of a run is read as: equal prints, equal hidden states.
 fn prints(run: &Run, inputs: &InputTable) -> Vec<Print> {
-    let (mut plays, mut versions) = (DefaultHasher::new(), DefaultHasher::new());
-    let print = |plays: &DefaultHasher, versions: &DefaultHasher| Print {
+    let hashing = FixedState::with_seed(0);
+    let (mut plays, mut versions) = (hashing.build_hasher(), hashing.build_hasher());
+    let print = |plays: &FoldHasher<'_>, versions: &FoldHasher<'_>| Print {
         plays: plays.finish(),
         versions: versions.finish(),
     };

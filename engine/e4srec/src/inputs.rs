@@ -42,27 +42,53 @@ impl InputTable {
         let Some(&last) = rows.iter().max() else {
             return Ok(());
         };
-        let needed = last + 1;
-        let (capacity, d) = self.table.size2()?;
+        self.reserve(last + 1)?;
         tch::no_grad(|| -> Result<(), ModelError> {
-            if needed > capacity {
-                let size = [needed.max(2 * capacity).max(64), d];
-                let larger = Tensor::f_zeros(size, (Kind::Float, self.table.device()))?;
-                larger.f_narrow(0, 0, capacity)?.f_copy_(&self.table)?;
-                self.table = larger;
-            }
             let rows = Tensor::f_from_slice(rows)?.f_to_device(self.table.device())?;
             let levelled = level(vectors)?;
             let _ = self.table.f_index_copy_(0, &rows, &levelled)?;
             Ok(())
         })?;
-        if self.versions.len() < needed as usize {
-            self.versions.resize(needed as usize, 0);
-        }
         for &row in rows {
             if let Some(version) = self.versions.get_mut(row as usize) {
                 *version += 1;
             }
+        }
+        Ok(())
+    }
+
+    /// Takes over the vectors of all rows, `[rows, d]`, for a new adapter. Versions stay: what was read for
+    /// another adapter is known by that.
+    pub fn set_all(&mut self, vectors: &Tensor) -> Result<(), ModelError> {
+        // What is between a vector and its input stays in a core's own cache.
+        const CHUNK: i64 = 1_024;
+        let rows = vectors.size2()?.0;
+        self.reserve(rows)?;
+        tch::no_grad(|| -> Result<(), ModelError> {
+            for from in (0..rows).step_by(CHUNK as usize) {
+                let count = CHUNK.min(rows - from);
+                let levelled = level(&vectors.f_narrow(0, from, count)?)?;
+                self.table.f_narrow(0, from, count)?.f_copy_(&levelled)?;
+            }
+            Ok(())
+        })?;
+        for version in self.versions.iter_mut().take(rows as usize) {
+            *version = (*version).max(1);
+        }
+        Ok(())
+    }
+
+    /// Room for so many rows.
+    fn reserve(&mut self, rows: i64) -> Result<(), ModelError> {
+        let (capacity, d) = self.table.size2()?;
+        if rows > capacity {
+            let size = [rows.max(2 * capacity).max(64), d];
+            let larger = Tensor::f_zeros(size, (Kind::Float, self.table.device()))?;
+            tch::no_grad(|| larger.f_narrow(0, 0, capacity)?.f_copy_(&self.table))?;
+            self.table = larger;
+        }
+        if self.versions.len() < rows as usize {
+            self.versions.resize(rows as usize, 0);
         }
         Ok(())
     }

@@ -306,15 +306,27 @@ impl ItemTower {
 
     /// Recomputes everything: the map has learnt.
     pub fn refresh_all(&mut self) -> Result<(), ModelError> {
-        const CHUNK: i64 = 8_192;
-        let mut from = 0;
-        while from < self.rows {
-            let until = (from + CHUNK).min(self.rows);
-            let rows = Tensor::f_arange_start(from, until, (Kind::Int64, self.device))?;
-            self.refresh_content(&rows)?;
-            from = until;
-        }
-        Ok(())
+        // What is between content and vector stays in a core's own cache.
+        const CHUNK: i64 = 1_024;
+        tch::no_grad(|| {
+            let mut from = 0;
+            while from < self.rows {
+                let count = CHUNK.min(self.rows - from);
+                let part = |table: &Tensor| table.f_narrow(0, from, count);
+                let present = part(&self.present)?;
+                let mapped = self.map.map(&part(&self.content)?, &present)?;
+                let own = part(&self.residual)?.f_mul(&part(&self.gates)?)?;
+                let vectors = self.map.fuse(&mapped, &present, &own)?;
+                part(&self.mapped)?.f_copy_(&mapped)?;
+                part(&self.vectors)?.f_copy_(&vectors)?;
+                from += count;
+            }
+            let vectors = self.vectors()?;
+            match &mut self.coarse {
+                Some(coarse) => coarse.set_from(0, &vectors),
+                None => Ok(()),
+            }
+        })
     }
 
     /// Recomputes the vectors of some rows: their own parts have changed.

@@ -36,13 +36,17 @@ struct Entry {
     held: usize,
     plays: Vec<Read>,
     used: u64,
+    /// The version of the adapter that began to read it.
+    adapter: u64,
 }
 
-/// The cache of one adapter.
+/// What has been read of listeners, each with the adapter that was the newest when their window began.
 #[derive(Debug)]
 pub(crate) struct ListenerCache {
     slots: KvSlots,
-    /// Holds the instruction alone.
+    /// The version of the adapter that reads now.
+    adapter: u64,
+    /// Holds the instruction alone, as that adapter reads it.
     instruction: Option<SlotId>,
     entries: HashMap<UserId, Entry>,
     turn: u64,
@@ -68,6 +72,8 @@ struct EntryFacts {
     tokens: i64,
     plays: Vec<Read>,
     used: u64,
+    #[serde(default)]
+    adapter: u64,
 }
 
 /// A run with what of it is in the cache.
@@ -105,14 +111,20 @@ pub(crate) fn capacity(around: (i64, i64), lookback: usize, play: usize) -> i64 
 }
 
 impl ListenerCache {
-    /// For as many listeners as the settings say; windows hold up to `lookback + 49` plays.
-    pub fn new(backbone: &Backbone, settings: &E4SRecSettings) -> Result<Self, ModelError> {
+    /// For as many listeners as the settings say; windows hold up to `lookback + 49` plays. The adapter that
+    /// reads has this version.
+    pub fn new(
+        backbone: &Backbone,
+        settings: &E4SRecSettings,
+        adapter: u64,
+    ) -> Result<Self, ModelError> {
         let around = (backbone.instruction(), backbone.response());
         let play = settings.backbone.play_tokens();
         let capacity = capacity(around, settings.lookback, play);
         let (listeners, batch_tokens) = (settings.cached_listeners, settings.batch_tokens);
         Ok(Self {
             slots: backbone.decoder.kv_slots(listeners + 1, capacity)?,
+            adapter,
             instruction: None,
             entries: HashMap::new(),
             turn: 0,
@@ -121,12 +133,27 @@ impl ListenerCache {
         })
     }
 
-    /// Forgets everything: the adapter is another.
+    /// Forgets everything.
     pub fn clear(&mut self) {
-        for entry in self.entries.values() {
-            self.slots.release(entry.slot);
-        }
-        self.entries.clear();
+        self.keep_since(u64::MAX);
+    }
+
+    /// From now on another adapter reads. What has been read by one of version `since` or later stays, and
+    /// is gone on from.
+    pub fn change_adapter(&mut self, version: u64, since: u64) {
+        self.adapter = version;
+        self.keep_since(since);
+    }
+
+    fn keep_since(&mut self, since: u64) {
+        let slots = &mut self.slots;
+        self.entries.retain(|_, entry| {
+            let stays = entry.adapter >= since;
+            if !stays {
+                slots.release(entry.slot);
+            }
+            stays
+        });
         if let Some(slot) = self.instruction.take() {
             self.slots.release(slot);
         }
@@ -346,6 +373,14 @@ impl ListenerCache {
     /// The listener's slot, cut back to what is common with the plan.
     fn slot(&mut self, backbone: &Backbone, plan: &Planned<'_>) -> Result<SlotId, ModelError> {
         let before = backbone.instruction();
+        let anew = plan.from == 0;
+        let other = |entry: &Entry| entry.adapter != self.adapter;
+        if anew && self.entries.get(&plan.run.user).is_some_and(other) {
+            // Another adapter has read the instruction before it.
+            if let Some(entry) = self.entries.remove(&plan.run.user) {
+                self.slots.release(entry.slot);
+            }
+        }
         if let Some(entry) = self.entries.get_mut(&plan.run.user) {
             self.slots
                 .truncate(entry.slot, before + plan.before(plan.from))?;
@@ -382,6 +417,7 @@ impl ListenerCache {
             held: 0,
             plays: Vec::new(),
             used: self.turn,
+            adapter: self.adapter,
         };
         self.entries.insert(plan.run.user, entry);
         Ok(slot)

@@ -297,13 +297,17 @@ impl E4SRec {
         Ok(())
     }
 
-    /// A new adapter answers from now on: what was computed with the old one is void.
-    pub(crate) fn publish(&mut self) -> Result<(), ModelError> {
+    /// A new adapter answers from now on. What those before it have read of listeners stays as long as `behind`
+    /// adapters say, and is void where there is none of them any more.
+    pub(crate) fn publish(&mut self, behind: u64) -> Result<(), ModelError> {
         self.backbone.decoder.merge_lora()?;
         self.adapter_version += 1;
-        self.forget_listeners();
-        let rows: Vec<i64> = (0..self.tower.rows()).collect();
-        self.inputs.set(&rows, &self.tower.vectors()?)
+        self.forget_memo();
+        let version = self.adapter_version;
+        if let Some(cache) = &mut self.cache {
+            cache.change_adapter(version, version.saturating_sub(behind));
+        }
+        self.inputs.set_all(&self.tower.vectors()?)
     }
 
     /// The parts of the queries, for hidden states `[asks, hidden]`.

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 
 use rand_chacha::ChaCha8Rng;
 use segue_listen::TrackId;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use crate::error::ModelError;
 use crate::head::{Head, QueryInputs};
-use crate::loss::{draw_sample, sampled_softmax};
+use crate::loss::{draw_sample, full_softmax};
 use crate::personal::{FEATURES, Personal};
 use crate::popularity::Popularity;
 
@@ -24,6 +24,8 @@ pub(crate) struct Questions {
     /// Question, row and features of each track in the questions' contexts.
     own: Vec<(i64, u32)>,
     features: Vec<f32>,
+    /// Questions whose answer is not in their context.
+    surprised: Vec<i64>,
 }
 
 impl Questions {
@@ -31,11 +33,16 @@ impl Questions {
     pub fn push(&mut self, target: TrackId, personal: &Personal, rows: usize) {
         let question = self.targets.len() as i64;
         self.targets.push(target.0);
+        let mut expected = false;
         for (track, features) in personal.tracks.iter().zip(&personal.features) {
             if track.row() < rows {
                 self.own.push((question, track.0));
                 self.features.extend_from_slice(features);
+                expected |= *track == target;
             }
+        }
+        if !expected {
+            self.surprised.push(question);
         }
     }
 }
@@ -50,8 +57,8 @@ pub(crate) struct Candidates {
     /// Column by row; `u32::MAX` for none.
     column: Vec<u32>,
     levels: Tensor,
-    /// When each candidate came, as far as that is after the first question: `[candidates]`.
-    came_at: Option<Tensor>,
+    /// Columns of those that came after the first question, and when: `[late]` each.
+    came_at: Option<(Tensor, Tensor)>,
 }
 
 impl Candidates {
@@ -117,10 +124,18 @@ impl Candidates {
 
     /// Tells when those candidates came that came after the first question, by row.
     pub fn tell_when(&mut self, came_at: &HashMap<u32, i64>) -> Result<(), ModelError> {
-        let rows = Vec::<i64>::try_from(self.rows.f_to_device(Device::Cpu)?)?;
-        let when = |row: &i64| came_at.get(&(*row as u32)).copied().unwrap_or(-1);
-        let when: Vec<i64> = rows.iter().map(when).collect();
-        self.came_at = Some(Tensor::f_from_slice(&when)?.f_to_device(self.rows.device())?);
+        let mut late: Vec<(i64, i64)> = came_at
+            .iter()
+            .filter_map(|(&row, &when)| Some((self.column(row)?, when)))
+            .collect();
+        late.sort_unstable();
+        let (columns, when): (Vec<i64>, Vec<i64>) = late.into_iter().unzip();
+        let device = self.rows.device();
+        let index = |values: &[i64]| Tensor::f_from_slice(values)?.f_to_device(device);
+        self.came_at = match columns.is_empty() {
+            true => None,
+            false => Some((index(&columns)?, index(&when)?)),
+        };
         Ok(())
     }
 
@@ -138,10 +153,9 @@ impl Candidates {
         questions: &Questions,
     ) -> Result<Tensor, ModelError> {
         let device = vectors.device();
-        let logits = head
-            .query(inputs)?
-            .f_matmul(&vectors.f_tr()?)?
-            .f_add(&head.popularity(&self.levels)?)?;
+        let index = |values: &[i64]| -> Result<Tensor, ModelError> {
+            Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
+        };
         let (mut at, mut columns) = (Vec::new(), Vec::new());
         let mut features = Vec::with_capacity(questions.features.len());
         let chunks = questions.features.chunks_exact(FEATURES);
@@ -162,34 +176,34 @@ impl Candidates {
                 "a target is not among the candidates".into(),
             ));
         }
-        let index = |values: &[i64]| -> Result<Tensor, ModelError> {
-            Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
-        };
-        let mut logits = logits;
-        if !at.is_empty() {
-            let places = [Some(index(&at)?), Some(index(&columns)?)];
-            logits = logits.f_index_put(&places, &head.personal(&features)?, true)?;
+        for &question in &questions.surprised {
+            at.push(question);
+            columns.extend(targets.get(question as usize));
+            features.extend_from_slice(&[0.0; FEATURES]);
         }
-        if let Some(came_at) = &self.came_at {
+        // The table of logits is large: it is gone through as few times as can be.
+        let products = head.query(inputs)?.f_matmul(&vectors.f_tr()?)?;
+        let levels = head.popularity(&self.levels)?;
+        // What a question names is in its sample for certain: it is not corrected.
+        let (at, columns) = (index(&at)?, index(&columns)?);
+        let certain = products
+            .f_index(&[Some(&at), Some(&columns)])?
+            .f_add(&levels.f_index_select(0, &columns)?)?
+            .f_add(&head.personal(&features)?)?;
+        let base = match &self.correction {
+            None => levels,
+            Some(correction) => levels.f_add(correction)?,
+        };
+        let mut logits = products.f_add(&base)?;
+        let _ = logits.f_index_put_(&[Some(at), Some(columns)], &certain, false)?;
+        if let Some((columns, came_at)) = &self.came_at {
             let asked_at = index(&questions.asked_at)?.f_unsqueeze(-1)?;
             let later = came_at.f_gt_tensor(&asked_at)?;
-            logits = logits.f_masked_fill(&later, f64::NEG_INFINITY)?;
+            let masked = logits
+                .f_index_select(1, columns)?
+                .f_masked_fill(&later, f64::NEG_INFINITY)?;
+            let _ = logits.f_index_copy_(1, columns, &masked)?;
         }
-        let targets_here = index(&targets)?;
-        let correction = match &self.correction {
-            None => Tensor::f_zeros([1], (Kind::Float, device))?,
-            Some(correction) => {
-                // What a question names is in its sample for certain.
-                at.extend(0..targets.len() as i64);
-                columns.extend(&targets);
-                let places = [Some(index(&at)?), Some(index(&columns)?)];
-                let certain = Tensor::f_zeros([at.len() as i64], (Kind::Float, device))?;
-                correction
-                    .f_unsqueeze(0)?
-                    .f_repeat([targets.len() as i64, 1])?
-                    .f_index_put(&places, &certain, false)?
-            }
-        };
-        sampled_softmax(&logits, &correction, &targets_here)
+        full_softmax(&logits, &index(&targets)?)
     }
 }

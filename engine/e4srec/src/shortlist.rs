@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use multiversion::multiversion;
 use segue_listen::TrackId;
 use segue_nn::threads;
 use segue_recommend::Ask;
@@ -21,18 +22,10 @@ use crate::personal::{FEATURES, Personal};
 
 /// Products that one multiplication makes, at most: 1 MiB, which a core's own cache holds.
 const MOST: usize = 1 << 18;
-/// Questions that are looked at without a branch for each.
-const STRIDE: usize = 32;
-/// A bit for each of them.
-const BITS: [u32; STRIDE] = {
-    let mut bits = [1; STRIDE];
-    let mut at = 1;
-    while at < STRIDE {
-        bits[at] = bits[at - 1] << 1;
-        at += 1;
-    }
-    bits
-};
+/// Questions that are looked at in one instruction.
+const LANES: usize = 16;
+/// Of so many questions a number each.
+type Lanes = [f32; LANES];
 /// Questions whose open tracks are scored exactly together.
 const SETTLED: usize = 32;
 
@@ -41,6 +34,8 @@ struct Shortlist {
     limit: usize,
     /// Row, what its score is at least, and what it is at most.
     open: Vec<(u32, f32, f32)>,
+    /// How many of them it is settled at next.
+    full: usize,
 }
 
 impl Shortlist {
@@ -48,11 +43,13 @@ impl Shortlist {
         Self {
             limit,
             open: Vec::with_capacity(Self::most(limit)),
+            full: Self::most(limit),
         }
     }
 
+    /// How many of them are worth settling: few, since what is reached shuts out most of what follows.
     const fn most(limit: usize) -> usize {
-        8 * limit + 64
+        3 * limit + 32
     }
 
     /// Lets go what is for certain not among the best; what the best have at least, `None` as long as there
@@ -65,28 +62,38 @@ impl Shortlist {
         let by_least = |a: &(u32, f32, f32), b: &(u32, f32, f32)| b.1.total_cmp(&a.1);
         let (_, &mut (_, least, _), _) = self.open.select_nth_unstable_by(last, by_least);
         self.open.retain(|&(.., at_most)| at_most >= least);
+        // Where many are within the doubt of each other it does not pay to look again for each.
+        self.full = Self::most(self.limit).max(2 * self.open.len());
         Some(least)
     }
 }
 
 /// What the whole numbers of queries stand for, a query a place: apart, so that several are looked at in one
-/// instruction.
+/// instruction. Places behind the last query are of queries of zeros.
 struct Queries {
-    steps: Vec<f32>,
+    steps: Vec<Lanes>,
     /// What a coarse query is long, at most.
-    lengths: Vec<f32>,
-    errors: Vec<f32>,
+    lengths: Vec<Lanes>,
+    errors: Vec<Lanes>,
 }
 
 impl Queries {
     fn of(facts: &[Facts]) -> Self {
-        let each = |value: fn(&Facts) -> f32| facts.iter().map(value).collect();
+        let each = |value: fn(&Facts) -> f32| lanes(facts.iter().map(value), 0.0);
         Self {
             steps: each(|facts| facts.step),
             lengths: each(|facts| facts.length + facts.error),
             errors: each(|facts| facts.error),
         }
     }
+}
+
+/// Numbers by sixteen, the last ones filled up.
+fn lanes(numbers: impl Iterator<Item = f32>, filling: f32) -> Vec<Lanes> {
+    let mut all: Vec<f32> = numbers.collect();
+    all.resize(all.len().next_multiple_of(LANES), filling);
+    let (lanes, _) = all.as_chunks();
+    lanes.to_vec()
 }
 
 /// The questions of a batch: what they reach for, and what has been found.
@@ -107,22 +114,28 @@ struct Share {
     rows: Range<usize>,
     lists: Vec<Shortlist>,
     /// What a score has to reach, with all its doubt in its favour.
-    least: Vec<f32>,
+    least: Vec<Lanes>,
 }
 
 impl Scan<'_> {
     /// What may be among the best, of all rows of a table.
     fn run(&self, table: &Coarse, queries: &Coarse) -> Result<Vec<Shortlist>, ModelError> {
-        let questions = self.queries.steps.len();
+        let questions = self.personal.len();
+        let behind = (self.queries.steps.len() * LANES - questions) as i64;
+        // Rows of zeros behind the queries, up to a multiple of the lanes.
+        let queries = queries.values().f_constant_pad_nd([0, 0, 0, behind])?;
         let pool = threads::pool();
         let count = pool.map_or(1, |pool| pool.current_num_threads());
         let until = |share: usize| self.facts.len() * share / count;
         let share = |share: usize| Share {
             table: table.values(),
-            queries: queries.values(),
+            queries: queries.shallow_clone(),
             rows: until(share)..until(share + 1),
             lists: (0..questions).map(|_| Shortlist::new(self.limit)).collect(),
-            least: vec![f32::NEG_INFINITY; questions],
+            least: lanes(
+                std::iter::repeat_n(f32::NEG_INFINITY, questions),
+                f32::INFINITY,
+            ),
         };
         let shares: Vec<Share> = (0..count).map(share).collect();
         let mut found: Vec<Result<Vec<Shortlist>, ModelError>> = Vec::new();
@@ -151,7 +164,7 @@ impl Scan<'_> {
     }
 
     fn share(&self, mut share: Share) -> Result<Vec<Shortlist>, ModelError> {
-        let questions = self.queries.steps.len().max(1);
+        let questions = (self.queries.steps.len() * LANES).max(1);
         let block = (MOST / questions).max(1);
         let mut products = vec![0i32; questions * block.min(share.rows.len())];
         for first in share.rows.clone().step_by(block) {
@@ -159,58 +172,54 @@ impl Scan<'_> {
             let products = products.get_mut(..rows * questions).unwrap_or_default();
             let part = (&share.table, first as i64, rows as i64);
             coarse::products(part, &share.queries, products)?;
-            self.look(&mut share, products, first);
+            look(self, &mut share, products, first);
         }
         Ok(share.lists)
     }
+}
 
-    /// Looks through the products of some rows, of which the first is `first`.
-    fn look(&self, share: &mut Share, products: &[i32], first: usize) {
-        let questions = self.queries.steps.len();
-        let rows = self.base.iter().zip(self.facts).skip(first);
-        let rows = (first as u32..).zip(rows);
-        for ((row, (&base, &facts)), line) in rows.zip(products.chunks_exact(questions)) {
+/// Looks through the products of some rows, of which the first is `first`.
+#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+fn look(scan: &Scan<'_>, share: &mut Share, products: &[i32], first: usize) {
+    let queries = &scan.queries;
+    let (products, _) = products.as_chunks::<LANES>();
+    let rows = scan.base.iter().zip(scan.facts).skip(first);
+    let rows = (first as u32..).zip(rows);
+    for ((row, (&base, &facts)), line) in
+        rows.zip(products.chunks_exact(queries.steps.len().max(1)))
+    {
+        let each = line
+            .iter()
+            .zip(&queries.steps)
+            .zip(&queries.lengths)
+            .zip(&queries.errors)
+            .zip(&mut share.least);
+        for (number, ((((products, steps), lengths), errors), least)) in each.enumerate() {
             // Coarse score and doubt, see [`crate::coarse`].
-            let doubt = |length: f32, error: f32| length * facts.error + error * facts.length;
-            let score = |product: i32, step: f32| product as f32 * (step * facts.step) + base;
-            let queries = &self.queries;
-            let strides = line
-                .chunks(STRIDE)
-                .zip(queries.steps.chunks(STRIDE))
-                .zip(queries.lengths.chunks(STRIDE))
-                .zip(queries.errors.chunks(STRIDE))
-                .zip(share.least.chunks_mut(STRIDE));
-            for (stride, ((((line, steps), lengths), errors), least)) in strides.enumerate() {
-                let each = || line.iter().zip(steps).zip(lengths).zip(errors);
-                // Without a branch per question: nearly all rows are below for nearly all of them.
-                let mut above = 0u32;
-                for (((((&product, &step), &length), &error), &least), bit) in
-                    each().zip(&*least).zip(&BITS)
-                {
-                    let reaches = score(product, step) + doubt(length, error) >= least;
-                    above |= if reaches { *bit } else { 0 };
-                }
-                while above != 0 {
-                    let at = above.trailing_zeros() as usize;
-                    above &= above - 1;
-                    let Some((((&product, &step), &length), &error)) = each().nth(at) else {
-                        break;
-                    };
-                    let question = stride * STRIDE + at;
-                    let (Some(list), Some(personal), Some(least)) = (
-                        share.lists.get_mut(question),
-                        self.personal.get(question),
-                        least.get_mut(at),
-                    ) else {
-                        break;
-                    };
+            let mut scores = [0f32; LANES];
+            let mut doubts = [0f32; LANES];
+            // Without a branch per question: nearly all rows are below for nearly all of them.
+            let mut any = false;
+            for lane in 0..LANES {
+                scores[lane] = products[lane] as f32 * (steps[lane] * facts.step) + base;
+                doubts[lane] = lengths[lane] * facts.error + errors[lane] * facts.length;
+                any |= scores[lane] + doubts[lane] >= least[lane];
+            }
+            if !any {
+                continue;
+            }
+            for (lane, ((&score, &doubt), least)) in
+                scores.iter().zip(&doubts).zip(least).enumerate()
+            {
+                let question = number * LANES + lane;
+                if score + doubt >= *least
+                    && let Some(list) = share.lists.get_mut(question)
+                    && let Some(personal) = scan.personal.get(question)
                     // The listener's own tracks are scored in any case.
-                    if personal.tracks.binary_search(&TrackId(row)).is_ok() {
-                        continue;
-                    }
-                    let (score, doubt) = (score(product, step), doubt(length, error));
+                    && personal.tracks.binary_search(&TrackId(row)).is_err()
+                {
                     list.open.push((row, score - doubt, score + doubt));
-                    if list.open.len() >= Shortlist::most(self.limit)
+                    if list.open.len() >= list.full
                         && let Some(reached) = list.settle()
                     {
                         *least = least.max(reached);
@@ -240,8 +249,8 @@ impl E4SRec {
         }
         let hidden = self.hidden(asks, Freshness::Now)?;
         let _guard = tch::no_grad_guard();
-        let levels = Tensor::f_from_slice(&self.levels)?.f_to_device(self.device())?;
-        let base = self.head.popularity(&levels)?;
+        let (weights, popularity) = self.head.weights_of_terms()?;
+        let base: Vec<f32> = self.levels.iter().map(|level| popularity * level).collect();
         self.tower.make_coarse()?;
         let Some(table) = self.tower.coarse() else {
             return Ok(None);
@@ -251,7 +260,7 @@ impl E4SRec {
         let personal: Vec<Personal> = asks.iter().map(|ask| self.personal_of(ask)).collect();
         let scan = Scan {
             queries: Queries::of(queries.facts(asks.len())),
-            base: &floats(&base)?,
+            base: &base,
             facts: table.facts(usize::try_from(self.tower.rows()).unwrap_or(0)),
             personal: &personal,
             limit,
@@ -279,7 +288,6 @@ impl E4SRec {
             }),
         }
         let mut lists = Vec::with_capacity(asks.len());
-        let weights = floats(&self.head.personal_weights())?;
         for Settled { tracks, scores, .. } in settled {
             let (most, scores) = (tracks.most.max(1), scores?);
             let lines = tracks

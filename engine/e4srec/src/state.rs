@@ -144,7 +144,7 @@ impl E4SRec {
         }
         let mut cache = None;
         if let Some(facts) = facts.cache {
-            let mut held = self.empty_cache()?;
+            let mut held = self.empty_cache(version)?;
             held.take_up(facts, &self.backbone, &mut tensors)?;
             cache = Some(held);
         }
@@ -193,8 +193,8 @@ impl E4SRec {
         Ok(())
     }
 
-    pub(crate) fn empty_cache(&self) -> Result<ListenerCache, ModelError> {
-        ListenerCache::new(&self.backbone, &self.settings)
+    pub(crate) fn empty_cache(&self, adapter: u64) -> Result<ListenerCache, ModelError> {
+        ListenerCache::new(&self.backbone, &self.settings, adapter)
     }
 
     /// What the settings say of a model's sizes and memories, in words. Rates may change from one run

@@ -19,6 +19,7 @@ use crate::windows::BLOCK;
 use crate::windows::tests_support::{ask_of, plays_of};
 use crate::{E4SRec, Foundation};
 
+mod adapters;
 mod closed;
 mod fusion;
 mod history;
@@ -258,7 +259,7 @@ fn lists_from_coarse_scores_are_those_of_all_scores() {
         model.admit(&all[known..(known + 200).min(900)]).unwrap();
     }
     assert!(
-        model.shortlisted(&asks, 100).unwrap().is_none(),
+        model.shortlisted(&asks, 150).unwrap().is_none(),
         "too many of too few"
     );
 }

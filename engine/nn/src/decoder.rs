@@ -6,20 +6,18 @@
 //! adapters, never to the published weights.
 
 use rand_chacha::ChaCha8Rng;
-use rayon::ThreadPool;
 use tch::{Device, Kind, Tensor};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::NnError;
 use crate::attention::additive;
 use crate::decoder_config::DecoderConfig;
-use crate::kv_slots::{CacheRows, KvRows, KvShape, KvSlots};
+use crate::kv_slots::{CacheRows, KvShape, KvSlots};
 use crate::linear::Linear;
 use crate::lora::{Lora, LoraConfig, Mode};
 use crate::norm::RmsNorm;
 use crate::packed::WeightFormat;
-use crate::rotary::{Angles, Rotary};
-use crate::threads;
+use crate::rotary::Rotary;
 use crate::weights::Weights;
 
 mod layer;
@@ -28,7 +26,6 @@ mod together;
 
 use self::layer::Layer;
 pub use self::layer::Projection;
-use self::portions::Portion;
 pub use self::together::CachedPass;
 
 /// How to load a decoder.
@@ -56,13 +53,6 @@ pub struct Decoder {
     rotary: Rotary,
     kind: Kind,
     device: Device,
-}
-
-/// What a pass takes to its first layer.
-struct Begun {
-    x: Tensor,
-    angles: Angles,
-    mask: Tensor,
 }
 
 /// One pass through the decoder.
@@ -167,39 +157,38 @@ impl Decoder {
     /// The residual stream behind the first `depth` layers, `[batch, length, hidden]`, without the
     /// last norm.
     pub fn hidden_after(&self, depth: usize, pass: Pass<'_>) -> Result<Tensor, NnError> {
-        let total = pass.cache.as_ref().map(|(_, rows)| rows.total());
-        let begun = self.begin((pass.embeds, pass.positions, pass.mask), total)?;
         let layers = self.layers.get(..depth).unwrap_or(&self.layers);
-        match pass.cache {
-            None => {
-                let Begun {
-                    mut x,
-                    angles,
-                    mask,
-                } = begun;
-                for layer in layers {
-                    x = layer.forward(&x, &angles, &mask, None, pass.mode)?;
-                }
-                Ok(x)
-            }
-            Some((slots, rows)) => {
-                let cache = slots.of(rows);
-                let x = match self.portions(layers, &begun, &cache, pass.mode)? {
-                    Some((pool, portions)) => Tensor::f_cat(&portions::run(pool, portions)?, 0)?,
-                    None => through(layers, begun, &cache, pass.mode)?,
-                };
-                slots.commit(rows);
-                Ok(x)
-            }
+        let Pass {
+            embeds,
+            positions,
+            mask,
+            cache,
+            mode,
+        } = pass;
+        if let Some((slots, rows)) = cache {
+            let parts = [(embeds, positions, mask, rows)];
+            let x = self.through_cache(layers, slots, &parts, mode)?;
+            let x = x.f_reshape(embeds.size().as_slice())?;
+            slots.commit(rows);
+            return Ok(x);
         }
+        self.check((embeds, positions, mask), None)?;
+        let mut x = embeds.f_to_device(self.device)?.f_to_kind(self.kind)?;
+        let angles = self.rotary.angles(&positions.f_to_device(self.device)?)?;
+        let mask = additive(&mask.f_to_device(self.device)?, self.kind)?;
+        for layer in layers {
+            x = layer.forward(&x, &angles, &mask, mode)?;
+        }
+        Ok(x)
     }
 
-    /// What a pass begins with, checked. `total` are the tokens that its rows see in a cache.
-    fn begin(
+    /// Batch and length of a pass whose parts fit each other. `total` are the tokens that its rows see in a
+    /// cache.
+    fn check(
         &self,
         (embeds, positions, mask): (&Tensor, &Tensor, &Tensor),
         total: Option<i64>,
-    ) -> Result<Begun, NnError> {
+    ) -> Result<(i64, i64), NnError> {
         let (batch, length, hidden) = embeds.size3()?;
         if hidden != self.config.hidden_size || positions.size() != [batch, length] {
             return Err(NnError::Input(format!(
@@ -218,56 +207,7 @@ impl Decoder {
                 "mask {size:?} for {batch} rows of {length} tokens that see {seen}"
             )));
         }
-        // A value that is not a number would stay in the slot behind its length and reach the
-        // slot's next owner: masks add to scores, and NaN plus anything is NaN.
-        if total.is_some() && embeds.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
-            return Err(NnError::Input(
-                "embeddings with values that are not finite".into(),
-            ));
-        }
-        Ok(Begun {
-            x: embeds.f_to_device(self.device)?.f_to_kind(self.kind)?,
-            angles: self.rotary.angles(&positions.f_to_device(self.device)?)?,
-            mask: additive(&mask.f_to_device(self.device)?, self.kind)?,
-        })
-    }
-
-    /// The pass through a cache in portions of rows, and who takes them through the layers, where that is
-    /// worth it and nothing is learnt.
-    fn portions(
-        &self,
-        layers: &[Layer],
-        begun: &Begun,
-        cache: &KvRows,
-        mode: Mode,
-    ) -> Result<Option<(&'static ThreadPool, Vec<Portion>)>, NnError> {
-        let Begun { x, angles, mask } = begun;
-        let (rows, length, _) = x.size3()?;
-        if mode == Mode::Train || self.device != Device::Cpu || x.requires_grad() {
-            return Ok(None);
-        }
-        let Some(pool) = threads::pool() else {
-            return Ok(None);
-        };
-        let cut = portions::cut(rows, length, pool.current_num_threads());
-        if cut.len() < 2 && rows * length > portions::FEW_TOKENS {
-            return Ok(None);
-        }
-        let portion = |(from, count): (i64, i64)| -> Result<Portion, NnError> {
-            let mask = match mask.size()[0] {
-                1 => mask.shallow_clone(),
-                _ => mask.f_narrow(0, from, count)?,
-            };
-            Ok(Portion {
-                layers: layers.iter().map(Layer::view).collect(),
-                x: x.f_narrow(0, from, count)?,
-                angles: angles.rows(from, count)?,
-                mask,
-                cache: cache.part(from, count, length)?,
-            })
-        };
-        let portions = cut.into_iter().map(portion).collect::<Result<_, _>>()?;
-        Ok(Some((pool, portions)))
+        Ok((batch, length))
     }
 
     /// Scores of all tokens, `[…, vocab]`, for final hidden states, `[…, hidden]`.
@@ -453,17 +393,4 @@ impl Decoder {
     pub fn place(&self) -> (Kind, Device) {
         (self.kind, self.device)
     }
-}
-
-/// A pass through a cache as one.
-fn through(layers: &[Layer], begun: Begun, cache: &KvRows, mode: Mode) -> Result<Tensor, NnError> {
-    let Begun {
-        mut x,
-        angles,
-        mask,
-    } = begun;
-    for (number, layer) in layers.iter().enumerate() {
-        x = layer.forward(&x, &angles, &mask, Some((cache, number)), mode)?;
-    }
-    Ok(x)
 }

@@ -50,6 +50,28 @@ enum Weight {
     Packed(Packed),
 }
 
+/// Tokens up to which a product of narrow numbers on a CPU is made by [`few`].
+const FEW: usize = 40;
+
+/// Whether a pass is of so few tokens that a product takes longest over bringing the weight into the order
+/// in which the processor multiplies.
+fn is_few(x: &Tensor) -> bool {
+    let width = x.size().last().copied().unwrap_or(0).max(1) as usize;
+    let narrow = x.kind() == Kind::BFloat16 && x.device() == Device::Cpu;
+    narrow && x.numel() / width <= FEW
+}
+
+/// `x Wᵀ` of few tokens: as `(W xᵀ)ᵀ`, since of two factors the right one is brought into another order, and
+/// `x` is the smaller one here. 25 % faster at 16 tokens, slower from about 48 on.
+fn few(x: &Tensor, weight: &Tensor) -> Result<Tensor, NnError> {
+    let mut size = x.size();
+    let width = size.pop().unwrap_or(0);
+    let tokens = x.f_reshape([-1, width])?;
+    let found = weight.f_mm(&tokens.f_tr()?)?.f_tr()?;
+    size.push(weight.size2()?.0);
+    Ok(found.f_view(size.as_slice())?)
+}
+
 impl Linear {
     /// Loads `<name>.weight`, `[output, input]`, and `<name>.bias`, `[output]`.
     pub fn load(
@@ -97,7 +119,10 @@ impl Linear {
     pub fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor, NnError> {
         let bias = self.bias.as_ref();
         let y = match (&self.merged, &self.weight) {
-            (Some(weight), _) | (None, Weight::Plain(weight)) => x.f_linear(weight, bias)?,
+            (Some(weight), _) | (None, Weight::Plain(weight)) => match bias {
+                None if mode == Mode::Infer && is_few(x) => few(x, weight)?,
+                _ => x.f_linear(weight, bias)?,
+            },
             (None, Weight::Packed(packed)) => x.f_linear(&packed.unpacked(x.kind())?, bias)?,
         };
         match &self.lora {

@@ -42,7 +42,8 @@ pub struct Rotary {
     velocities: Tensor,
 }
 
-/// Cosines and sines of one forward pass, `[batch, 1, length, head_dim]`, `f32`.
+/// Cosines and sines of one forward pass, `[batch, 1, length, head_dim]`, or of tokens that stand one behind
+/// the other, `[tokens, 1, head_dim]`; `f32`.
 #[derive(Debug)]
 pub struct Angles {
     cos: Tensor,
@@ -80,13 +81,13 @@ impl Rotary {
         })
     }
 
-    /// The angles of `positions`, `[batch, length]`.
+    /// The angles of `positions`, `[batch, length]` or `[tokens]`.
     pub fn angles(&self, positions: &Tensor) -> Result<Angles, NnError> {
         let half = positions
             .f_to_kind(Kind::Float)?
             .f_unsqueeze(-1)?
             .f_mul(&self.velocities)?
-            .f_unsqueeze(1)?; // [batch, 1, length, head_dim / 2]
+            .f_unsqueeze(1)?; // [batch, 1, length, head_dim / 2] or [tokens, 1, head_dim / 2]
         let whole = Tensor::f_cat(&[&half, &half], -1)?;
         Ok(Angles {
             cos: whole.f_cos()?,
@@ -103,15 +104,16 @@ impl Rotary {
 }
 
 impl Angles {
-    /// Those of some rows, on the same memory.
-    pub(crate) fn rows(&self, from: i64, count: i64) -> Result<Self, NnError> {
+    /// Those of some rows or tokens, on the same memory.
+    pub(crate) fn part(&self, from: i64, count: i64) -> Result<Self, NnError> {
         Ok(Self {
             cos: self.cos.f_narrow(0, from, count)?,
             sin: self.sin.f_narrow(0, from, count)?,
         })
     }
 
-    /// Turns queries or keys, `[batch, heads, length, head_dim]`, and keeps their kind.
+    /// Turns queries or keys, `[batch, heads, length, head_dim]` or `[tokens, heads, head_dim]`, and keeps
+    /// their kind.
     pub fn rotate(&self, x: &Tensor) -> Result<Tensor, NnError> {
         let half = self.cos.size().last().copied().unwrap_or(0) / 2;
         let first = x.f_narrow(-1, 0, half)?;

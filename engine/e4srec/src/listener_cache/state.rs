@@ -34,6 +34,7 @@ impl ListenerCache {
                 tokens: self.slots.length(entry.slot)?,
                 plays: entry.plays.clone(),
                 used: entry.used,
+                adapter: entry.adapter,
             })
         });
         Ok(CacheFacts {
@@ -100,6 +101,7 @@ impl ListenerCache {
                 held: entry.held,
                 plays: entry.plays,
                 used: entry.used,
+                adapter: entry.adapter,
             };
             if self.entries.insert(entry.user, taken).is_some() {
                 let detail = format!("the cache has listener {} twice", entry.user.0);

@@ -162,11 +162,16 @@ pub struct OnlineSettings {
     pub content_every: u64,
     /// AdamW's rate for the map of contents.
     pub content_rate: f64,
-    /// The adapter takes a step every so many epochs; 0 for never. Each step is a new version, and
-    /// all caches are computed anew. Over 93,080 real plays a step every 8 epochs at a rate of 1e-3
-    /// was worth 0.18 points of recall@20 (35.38 instead of 35.20 %) and at 3e-4 0.07; it takes about
-    /// a third more of this model's time.
+    /// The adapter takes a step every so many epochs; 0 for never. Each step is a new version. Over 93,080
+    /// real plays a step every 8 epochs at a rate of 1e-3 was worth 0.18 points of recall@20 (35.38 instead
+    /// of 35.20 %) and at 3e-4 0.07.
     pub lora_every: u64,
+    /// Adapters that what has been read of a listener may be behind. Until then a listener's window is gone
+    /// on from as an older adapter has read it; it begins anew, with the newest, after 50 plays at most. So
+    /// a new adapter costs no listener an answer that takes longer. What is evicted meanwhile is read anew
+    /// all the same, so that an answer may then depend on who else was there. 0: all windows are read anew
+    /// with each.
+    pub adapters_behind: u64,
     /// Examples of a step of the adapter, half of them of all time and half of them new; with each
     /// come the plays of its window's newest block, which cost nothing more.
     pub lora_batch: usize,
@@ -277,6 +282,7 @@ impl Default for OnlineSettings {
             content_every: 4,
             content_rate: 2e-4,
             lora_every: 8,
+            adapters_behind: 0,
             lora_batch: 16,
             lora_rate: 1e-3,
             reservoir: 4_096,

@@ -2,10 +2,10 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::portions::Stretch;
 use crate::NnError;
 use crate::attention::attend;
 use crate::decoder_config::DecoderConfig;
-use crate::kv_slots::KvRows;
 use crate::linear::{Bias, Linear};
 use crate::lora::Mode;
 use crate::norm::RmsNorm;
@@ -109,17 +109,36 @@ impl Layer {
         })
     }
 
-    /// `[batch, length, hidden]` to the same.
+    /// `[batch, length, hidden]` to the same, where every row begins with the pass.
     pub(super) fn forward(
         &self,
         x: &Tensor,
         angles: &Angles,
         mask: &Tensor,
-        cache: Option<(&KvRows, usize)>,
         mode: Mode,
     ) -> Result<Tensor, NnError> {
         let seen = self.input_layernorm.forward(x)?;
-        let x = x.f_add(&self.self_attn.forward(&seen, angles, mask, cache, mode)?)?;
+        let mixed = self.self_attn.forward(&seen, angles, mask, mode)?;
+        self.after(x, &mixed, mode)
+    }
+
+    /// Tokens of rows that go on from slots, `[tokens, hidden]`, to the same; `cache` has the rows, and which
+    /// layer this is.
+    pub(super) fn forward_cached(
+        &self,
+        x: &Tensor,
+        angles: &Angles,
+        cache: (&[Stretch], usize),
+        mode: Mode,
+    ) -> Result<Tensor, NnError> {
+        let seen = self.input_layernorm.forward(x)?;
+        let mixed = self.self_attn.forward_cached(&seen, angles, cache, mode)?;
+        self.after(x, &mixed, mode)
+    }
+
+    /// What is behind attention.
+    fn after(&self, x: &Tensor, mixed: &Tensor, mode: Mode) -> Result<Tensor, NnError> {
+        let x = x.f_add(mixed)?;
         let seen = self.post_attention_layernorm.forward(&x)?;
         Ok(x.f_add(&self.mlp.forward(&seen, mode)?)?)
     }
@@ -193,7 +212,6 @@ impl Attention {
         x: &Tensor,
         angles: &Angles,
         mask: &Tensor,
-        cache: Option<(&KvRows, usize)>,
         mode: Mode,
     ) -> Result<Tensor, NnError> {
         let (batch, length, _) = x.size3()?;
@@ -205,14 +223,43 @@ impl Attention {
         let query = angles.rotate(&heads(self.q_proj.forward(x, mode)?)?)?;
         let key = angles.rotate(&heads(self.k_proj.forward(x, mode)?)?)?;
         let value = heads(self.v_proj.forward(x, mode)?)?;
-        let (key, value) = match cache {
-            None => (key, value),
-            Some((rows, layer)) => {
-                rows.append(layer, &key.f_transpose(1, 2)?, &value.f_transpose(1, 2)?)?
-            }
-        };
         let mixed = attend(&query, &key, &value, Some(mask))?;
         let mixed = mixed.f_transpose(1, 2)?.f_reshape([batch, length, -1])?;
+        self.o_proj.forward(&mixed, mode)
+    }
+
+    /// `[tokens, hidden]` to the same.
+    fn forward_cached(
+        &self,
+        x: &Tensor,
+        angles: &Angles,
+        (stretches, layer): (&[Stretch], usize),
+        mode: Mode,
+    ) -> Result<Tensor, NnError> {
+        let tokens = x.size2()?.0;
+        // [tokens, heads · head_dim] -> [tokens, heads, head_dim]
+        let heads = |y: Tensor| y.f_reshape([tokens, -1, self.head_dim]);
+        let query = angles.rotate(&heads(self.q_proj.forward(x, mode)?)?)?;
+        let key = angles.rotate(&heads(self.k_proj.forward(x, mode)?)?)?;
+        let value = heads(self.v_proj.forward(x, mode)?)?;
+        let mut mixed = Vec::with_capacity(stretches.len());
+        let mut from = 0;
+        for stretch in stretches {
+            let (count, length) = (stretch.count, stretch.length);
+            let own = |y: &Tensor| -> Result<Tensor, NnError> {
+                let own = y.f_narrow(0, from, count * length)?;
+                Ok(own.f_reshape([count, length, -1, self.head_dim])?)
+            };
+            let (keys, values) = stretch.cache.append(layer, &own(&key)?, &own(&value)?)?;
+            let query = own(&query)?.f_transpose(1, 2)?;
+            let found = attend(&query, &keys, &values, Some(&stretch.mask))?;
+            mixed.push(found.f_transpose(1, 2)?.f_reshape([count * length, -1])?);
+            from += count * length;
+        }
+        let mixed = match mixed.as_slice() {
+            [one] => one.shallow_clone(),
+            all => Tensor::f_cat(all, 0)?,
+        };
         self.o_proj.forward(&mixed, mode)
     }
 }

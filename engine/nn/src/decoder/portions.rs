@@ -1,4 +1,7 @@
-//! A pass in portions of rows, each on a thread of its own.
+//! Passes through a cache in portions of rows, each on a thread of its own.
+//!
+//! All tokens of a portion stand one behind the other, so that rows of another length cost their own tokens and
+//! no second reading of the weights; only in attention does each pass see its own slots.
 //!
 //! Between its operations libtorch has its threads meet, and a pass of a few tokens a row is hundreds of small
 //! operations: two threads that each take half of the rows through all layers are done in two thirds of
@@ -20,32 +23,68 @@ const LEAST_TOKENS: i64 = 16;
 /// Up to so many tokens one thread alone is done before two have met often enough.
 pub(super) const FEW_TOKENS: i64 = 96;
 
-/// Rows of a pass and what they need on the way; shares its memory with the whole.
+/// Tokens of several passes, one behind the other, and what they need on the way; shares its memory with
+/// the whole.
 #[derive(Debug)]
 pub(super) struct Portion {
     pub layers: Vec<Layer>,
-    /// `[rows, length, hidden]`
+    /// `[tokens, hidden]`
     pub x: Tensor,
+    /// `[tokens, 1, head_dim]`
     pub angles: Angles,
-    /// `[rows or 1, 1, length, total]`
+    pub stretches: Vec<Stretch>,
+}
+
+/// Rows of one pass, which see their own slots: `count · length` tokens.
+#[derive(Debug)]
+pub(super) struct Stretch {
+    pub count: i64,
+    pub length: i64,
+    /// `[count or 1, 1, length, total]`
     pub mask: Tensor,
     pub cache: KvRows,
 }
 
-/// Row from which each portion begins, and how many it has: one for each thread, if there is enough.
-pub(super) fn cut(rows: i64, length: i64, threads: usize) -> Vec<(i64, i64)> {
+/// Rows of a pass: which pass, from which row on, and how many.
+pub(super) type Rows = (usize, i64, i64);
+
+/// Passes of so many rows and tokens a row, cut into portions of about as many tokens: one for each thread, if
+/// there are enough. No row is cut.
+pub(super) fn cut(passes: &[(i64, i64)], threads: usize) -> Vec<Vec<Rows>> {
     let threads = i64::try_from(threads).unwrap_or(1).max(1);
-    let count = (rows * length / LEAST_TOKENS)
-        .clamp(1, threads)
-        .min(rows.max(1));
-    let until = |portion: i64| rows * portion / count;
-    (0..count)
-        .map(|portion| (until(portion), until(portion + 1) - until(portion)))
-        .collect()
+    let all: i64 = passes.iter().map(|(rows, length)| rows * length).sum();
+    let rows: i64 = passes.iter().map(|(rows, _)| rows).sum();
+    let count = (all / LEAST_TOKENS).clamp(1, threads).min(rows.max(1));
+    let mut portions: Vec<Vec<Rows>> = vec![Vec::new()];
+    let mut tokens = 0;
+    for (pass, &(rows, length)) in passes.iter().enumerate() {
+        let mut from = 0;
+        while from < rows {
+            let until = all * portions.len() as i64 / count;
+            let last = portions.len() as i64 == count;
+            // At least one row, and up to the one that passes the portion's end by less than half of it.
+            let fit = (until - tokens + length / 2) / length.max(1);
+            let taken = if last {
+                rows - from
+            } else {
+                fit.clamp(0, rows - from)
+            };
+            if taken > 0 {
+                if let Some(portion) = portions.last_mut() {
+                    portion.push((pass, from, taken));
+                }
+                (from, tokens) = (from + taken, tokens + taken * length);
+            }
+            if from < rows {
+                portions.push(Vec::new());
+            }
+        }
+    }
+    portions.retain(|portion| !portion.is_empty());
+    portions
 }
 
-/// Takes all portions through their layers, `[rows, length, hidden]` each, in order. The results have no
-/// gradients.
+/// Takes all portions through their layers, `[tokens, hidden]` each, in order. The results have no gradients.
 pub(super) fn run(pool: &ThreadPool, portions: Vec<Portion>) -> Result<Vec<Tensor>, NnError> {
     let mut done: Vec<Result<Tensor, NnError>> = Vec::new();
     done.resize_with(portions.len(), || {
@@ -53,18 +92,17 @@ pub(super) fn run(pool: &ThreadPool, portions: Vec<Portion>) -> Result<Vec<Tenso
     });
     pool.scope(|scope| {
         for (portion, place) in portions.into_iter().zip(&mut done) {
-            scope.spawn(move |_| *place = portion.run());
+            scope.spawn(move |_| *place = portion.run(Mode::Infer));
         }
     });
     done.into_iter().collect()
 }
 
 impl Portion {
-    fn run(self) -> Result<Tensor, NnError> {
+    pub fn run(self, mode: Mode) -> Result<Tensor, NnError> {
         let mut x = self.x;
         for (number, layer) in self.layers.iter().enumerate() {
-            let cache = Some((&self.cache, number));
-            x = layer.forward(&x, &self.angles, &self.mask, cache, Mode::Infer)?;
+            x = layer.forward_cached(&x, &self.angles, (&self.stretches, number), mode)?;
         }
         Ok(x)
     }
@@ -76,27 +114,33 @@ mod tests {
 
     #[test]
     fn portions_cover_all_rows_once() {
-        for (rows, length) in [
-            (1, 1),
-            (1, 500),
-            (7, 40),
-            (128, 1),
-            (129, 1),
-            (150, 11),
-            (5, 0),
+        for passes in [
+            &[(1, 1)][..],
+            &[(1, 500)],
+            &[(7, 40)],
+            &[(128, 1)],
+            &[(129, 1), (1, 1)],
+            &[(150, 11), (2, 60)],
+            &[(48, 1), (2, 11), (1, 59)],
+            &[(1, 59), (48, 1)],
+            &[(5, 0)],
         ] {
-            let cut = cut(rows, length, 3);
+            let cut = cut(passes, 3);
             assert!(cut.len() <= 3);
-            let mut next = 0;
-            for &(from, count) in &cut {
-                assert_eq!(from, next);
-                assert!(count > 0, "{rows} {length}: {cut:?}");
-                next = from + count;
+            let mut next = vec![0; passes.len()];
+            for &(pass, from, count) in cut.iter().flatten() {
+                assert_eq!(from, next[pass]);
+                assert!(count > 0, "{passes:?}: {cut:?}");
+                next[pass] += count;
             }
+            let rows: Vec<i64> = passes.iter().map(|(rows, _)| *rows).collect();
             assert_eq!(next, rows);
         }
-        assert_eq!(cut(128, 1, 2), [(0, 64), (64, 64)]);
-        assert_eq!(cut(31, 1, 2), [(0, 31)]);
-        assert_eq!(cut(64, 1, 8).len(), 4);
+        assert_eq!(cut(&[(128, 1)], 2), [[(0, 0, 64)], [(0, 64, 64)]]);
+        assert_eq!(cut(&[(31, 1)], 2), [[(0, 0, 31)]]);
+        assert_eq!(cut(&[(64, 1)], 8).len(), 4);
+        // What few rows read stands beside fewer of the others.
+        let mixed = cut(&[(60, 1), (2, 11)], 2);
+        assert_eq!(mixed, [vec![(0, 0, 41)], vec![(0, 41, 19), (1, 0, 2)]]);
     }
 }
