@@ -57,14 +57,13 @@ impl Task {
             }
         }
         let (stream, read) = (&config.stream, &config.read);
-        let library = match config.models.library.as_os_str().is_empty() {
-            true => String::new(),
-            false => file_print(&config.models.library)
-                .with_context(|| format!("{}", config.models.library.display()))?
-                .to_string(),
+        let ratings = match config.models.encode_ratings {
+            true => config.models.ratings.as_path(),
+            false => Path::new(""),
         };
         let settings = serde_json::json!({
-            "library": library,
+            "library": print_of(&config.models.library)?,
+            "ratings": print_of(ratings)?,
             "seed": config.seed,
             "text encoder": encoder,
             "stream": {
@@ -91,6 +90,15 @@ impl Task {
         }
         difference("", &self.settings, &now.settings)
     }
+}
+
+/// What tells a file's content from others; nothing where no file is named.
+fn print_of(file: &Path) -> Result<String> {
+    if file.as_os_str().is_empty() {
+        return Ok(String::new());
+    }
+    let print = file_print(file).with_context(|| format!("{}", file.display()))?;
+    Ok(print.to_string())
 }
 
 fn difference(path: &str, was: &serde_json::Value, now: &serde_json::Value) -> Option<String> {
