@@ -13,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use segue_catalog::durations::DurationReport;
 use segue_e4srec::Keeper;
 use segue_encode::vector_cache::file_print;
 use segue_flow::checkpoint::{decode, encode};
@@ -139,6 +140,9 @@ pub(super) struct Gathered {
     pub encoded: u64,
     pub failed: u64,
     pub durations_estimated: u64,
+    /// How far estimated lengths are from stated ones; an earlier Segue did not keep it.
+    #[serde(default)]
+    pub durations: Option<DurationReport>,
 }
 
 impl Gathered {
@@ -152,6 +156,7 @@ impl Gathered {
             encoded: self.encoded,
             failed: self.failed,
             durations_estimated: self.durations_estimated,
+            durations: self.durations.clone(),
             ..RunSummary::default()
         }
     }
@@ -296,6 +301,8 @@ impl Keeper for Sealed {
 
 #[cfg(test)]
 mod tests {
+    use segue_catalog::durations::DurationErrors;
+
     use super::*;
 
     #[test]
@@ -337,6 +344,14 @@ mod tests {
             encoded: 2,
             failed: 0,
             durations_estimated: 0,
+            durations: Some(DurationReport {
+                by_plays: vec![DurationErrors {
+                    plays_from: 50,
+                    median_error: Some(0.125),
+                    ..DurationErrors::default()
+                }],
+                ..DurationReport::default()
+            }),
         };
         kept.keep_gathered(&gathered).unwrap();
         let found = kept.gathered(&task("a", &config)).unwrap();
