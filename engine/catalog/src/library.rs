@@ -6,20 +6,24 @@
 //! {"artist": "Muldjord", "title": "Chaos God", "audio": "muldjord/chaos_god.ogg", "album": "Demo"}
 //! ```
 //!
-//! `audio` is relative to the file's folder. It is a side table: a track's content travels in streams
-//! and checkpoints, what a library says of it is read anew at each start.
+//! `audio` is relative to the file's folder. Ratings come of a file of their own ([`crate::ratings::table`]),
+//! by names. It is a side table: a track's content travels in streams and checkpoints, what a library says
+//! of it is read anew at each start.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::hash::BuildHasher;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use segue_listen::TrackKey;
 use serde::Deserialize;
 
 use crate::content::TrackContent;
+use crate::ratings::schema::COUNT;
+use crate::ratings::table::RatingTable;
 
 /// What a library knows of one track.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,6 +46,7 @@ pub struct Library {
     media: HashMap<TrackKey, TrackMedia, FixedState>,
     /// Keys of names, for tracks that are kept under their MusicBrainz id.
     by_names: HashMap<TrackKey, TrackKey, FixedState>,
+    ratings: Arc<RatingTable>,
 }
 
 /// A library that cannot be read. Nothing is encoded from a part of it.
@@ -132,6 +137,12 @@ impl Library {
         Ok(library)
     }
 
+    /// The same, and tracks' ratings.
+    #[must_use]
+    pub fn with_ratings(self, ratings: Arc<RatingTable>) -> Self {
+        Self { ratings, ..self }
+    }
+
     /// What is known of a track of a log: by its key, else by its names, whichever of the two the
     /// library and the log have.
     pub fn of(&self, track: TrackKey, artist: &str, title: &str) -> Option<&TrackMedia> {
@@ -148,17 +159,41 @@ impl Library {
         self.media.get(&track)
     }
 
-    /// What tells what is known of a track now from what was: its texts, and size and time of its audio
-    /// file, which is not read. 0 where nothing is known of it.
+    /// A track's ratings, by the schema; what is not rated is no number.
+    pub fn ratings(&self, track: &TrackContent) -> Option<[f32; COUNT]> {
+        let names = TrackKey::from_names(&track.artist, &track.title);
+        let ratings = self.ratings.of(names)?;
+        Some(self.ratings.by_schema(ratings))
+    }
+
+    /// Whether anything is known of a track beside its names.
+    pub fn knows(&self, track: &TrackContent) -> bool {
+        let media = || self.of(track.key, &track.artist, &track.title);
+        self.ratings(track).is_some() || media().is_some()
+    }
+
+    /// What tells what is known of a track now from what was: its texts, its ratings, and size and time of
+    /// its audio file, which is not read. 0 where nothing is known of it.
     pub fn stamp(&self, track: &TrackContent) -> u64 {
-        let Some(media) = self.of(track.key, &track.artist, &track.title) else {
-            return 0;
-        };
-        let about = media.audio.as_deref().map(std::fs::metadata);
-        // A file that is not there is one that may come.
-        let about = about.map(|about| about.ok().map(|about| (about.len(), about.modified().ok())));
-        let known = (&media.audio, about, &media.album, &media.lyrics);
-        FixedState::default().hash_one(known).max(1)
+        let hasher = FixedState::default();
+        let of_media = self
+            .of(track.key, &track.artist, &track.title)
+            .map(|media| {
+                let about = media.audio.as_deref().map(std::fs::metadata);
+                // A file that is not there is one that may come.
+                let about =
+                    about.map(|about| about.ok().map(|about| (about.len(), about.modified().ok())));
+                hasher.hash_one((&media.audio, about, &media.album, &media.lyrics))
+            });
+        let of_ratings = self
+            .ratings(track)
+            .map(|ratings| hasher.hash_one(ratings.map(f32::to_bits)));
+        match (of_media, of_ratings) {
+            (None, None) => 0,
+            // What checkpoints have of libraries without ratings stays as it is.
+            (Some(media), None) => media.max(1),
+            (media, Some(ratings)) => hasher.hash_one((media, ratings)).max(1),
+        }
     }
 
     /// All tracks, in the order of their keys.
@@ -177,14 +212,14 @@ impl Library {
         self.media.insert(track, media);
     }
 
-    /// Tracks in it.
+    /// Tracks in it; those that are only rated are not.
     pub fn len(&self) -> usize {
         self.media.len()
     }
 
-    /// Whether it has none.
+    /// Whether it knows nothing of any track.
     pub fn is_empty(&self) -> bool {
-        self.media.is_empty()
+        self.media.is_empty() && self.ratings.tracks().is_empty()
     }
 }
 
@@ -291,6 +326,39 @@ mod tests {
         let stamps = [missing, there, stamp("la"), stamp("lu")];
         let different: std::collections::HashSet<u64> = stamps.into_iter().collect();
         assert!(different.len() == 4 && !different.contains(&0));
+    }
+
+    #[test]
+    fn ratings_are_found_by_names_and_count_as_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let rated = |text: &str| {
+            let path = folder.path().join("ratings.tsv");
+            std::fs::write(&path, format!("artist\ttitle\tTempo\n{text}")).unwrap();
+            let ratings = RatingTable::read(&path).unwrap();
+            Library::default().with_ratings(Arc::new(ratings))
+        };
+        let track = |title: &str| TrackContent {
+            track: TrackId(0),
+            key: TrackKey(7),
+            artist: "x".into(),
+            title: title.into(),
+        };
+        let library = rated("X\tY\t5\nX\tZ\t\n");
+        assert!(!library.is_empty() && library.len() == 0);
+        let ratings = library.ratings(&track("y")).unwrap();
+        assert_eq!(ratings[9], 5.0);
+        assert_eq!(ratings.iter().filter(|r| r.is_nan()).count(), COUNT - 1);
+        assert!(library.knows(&track("y")) && !library.knows(&track("a")));
+        assert_eq!(library.stamp(&track("a")), 0);
+
+        let stamps = [
+            library.stamp(&track("y")),
+            library.stamp(&track("z")),
+            rated("X\tY\t4\n").stamp(&track("y")),
+        ];
+        let different: std::collections::HashSet<u64> = stamps.into_iter().collect();
+        assert!(different.len() == 3 && !different.contains(&0));
+        assert_eq!(rated("X\tY\t5\n").stamp(&track("y")), stamps[0]);
     }
 
     #[test]

@@ -5,12 +5,14 @@
 //! 2. [`table`]: a file of ratings.
 //! 3. [`prompt`]: what a language model is told, with tracks of known ratings as anchors.
 //! 4. [`answer`]: what it answers, read strictly.
-//! 5. [`agreement`]: rank correlation with true ratings, by category.
+//! 5. [`agreement`]: rank correlation with true ratings, by category;
+//! 6. [`segment`]: a track's ratings as a part of its content vector.
 
 pub mod agreement;
 pub mod answer;
 pub mod prompt;
 pub mod schema;
+pub mod segment;
 pub mod table;
 
 /// The most that a rating can be; the least is 0.

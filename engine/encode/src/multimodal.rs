@@ -12,6 +12,7 @@ use segue_catalog::encoder::{ContentError, Encoder, EncoderError, SegmentFault};
 use segue_catalog::library::Library;
 use segue_catalog::modality::{Modality, ModalityKind};
 use segue_catalog::newcomers;
+use segue_catalog::ratings::segment;
 use segue_listen::TrackId;
 
 use crate::text::to_unit;
@@ -55,7 +56,9 @@ fn has(kind: ModalityKind, library: &Library, track: &TrackContent) -> bool {
             .and_then(|media| media.lyrics.as_deref())
             .is_some_and(|lyrics| !lyrics.trim().is_empty()),
         ModalityKind::Audio => media.is_some_and(|media| media.audio.is_some()),
-        ModalityKind::Ratings => true,
+        ModalityKind::Ratings => library
+            .ratings(track)
+            .is_some_and(|ratings| segment::segment(&ratings).is_some()),
     }
 }
 
@@ -66,6 +69,7 @@ fn print(kind: ModalityKind, library: &Library, track: &TrackContent) -> Option<
         ModalityKind::Lyrics => Some(text_print(&[media.lyrics.as_deref()])),
         // One that cannot be read is its encoder's to complain of.
         ModalityKind::Audio => file_print(media.audio.as_deref()?).ok(),
+        // As soon made as read.
         ModalityKind::Text | ModalityKind::Ratings => None,
     }
 }

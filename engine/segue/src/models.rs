@@ -54,6 +54,10 @@ pub struct ModelSettings {
     /// `e4srec.backbone.prompt` is `history`: a table with tabs, of artist, title, and columns named as
     /// what is rated, from 0 to 5. Empty: none.
     pub ratings: PathBuf,
+    /// Whether these ratings are a part of tracks' vectors, too: those by the 58 attributes of MGPHot, from
+    /// −1 to 1. A track without any goes without this part. They are read at each start, and tracks that are
+    /// rated otherwise than before get new vectors.
+    pub encode_ratings: bool,
     /// Tracks that are encoded at once.
     pub encoder_batch: usize,
     /// What is known of tracks beside their plays, their audio files, albums and lyrics: a file of JSON
@@ -116,6 +120,7 @@ impl Default for ModelSettings {
             folder: PathBuf::new(),
             language_model: "smollm2-135m".to_owned(),
             ratings: PathBuf::new(),
+            encode_ratings: false,
             encoder_batch: 128,
             library: PathBuf::new(),
             albums: true,
@@ -343,9 +348,9 @@ fn content_of(set: usize, modalities: &[Modality]) -> Result<usize> {
             .map(|modality| format!("{} {}", modality.kind.name(), modality.dimensions))
             .collect();
         anyhow::bail!(
-            "models.e4srec.tower.content = {set}, and with models.library, models.lyrics and \
-             models.audio_encoder as they are a track's vector has {made} components ({}): set it to 0, \
-             which is as many as there are",
+            "models.e4srec.tower.content = {set}, and with models.library, models.lyrics, \
+             models.audio_encoder and models.encode_ratings as they are a track's vector has {made} \
+             components ({}): set it to 0, which is as many as there are",
             parts.join(", ")
         );
     }
@@ -422,6 +427,7 @@ mod tests {
         assert!(error(&|s| s.audio_encoder = "musicnn".into()).contains("models.library"));
         assert!(error(&|s| s.audio_count = 0).contains("models.audio_count is 0"));
         assert!(error(&|s| s.audio_seconds = 0.0).contains("models.audio_seconds is 0"));
+        assert!(error(&|s| s.encode_ratings = true).contains("models.ratings, which is empty"));
         let layers = error(&|s| s.audio_layers = "first".into());
         assert!(layers.contains("models.audio_layers = first"), "{layers}");
     }

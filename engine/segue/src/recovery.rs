@@ -44,6 +44,7 @@ fn content(_config: &Config) -> Vec<(String, String)> {
         ("audio_layers", models.audio_layers.clone()),
         ("audio_seconds", models.audio_seconds.to_string()),
         ("audio_count", models.audio_count.to_string()),
+        ("encode_ratings", models.encode_ratings.to_string()),
     ];
     #[cfg(not(feature = "torch"))]
     let keys: Vec<(&str, String)> = Vec::new();

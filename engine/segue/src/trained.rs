@@ -196,6 +196,7 @@ impl About {
             "audio_layers",
             "audio_seconds",
             "audio_count",
+            "encode_ratings",
         ] {
             let (was, now) = (self.settings.get(key), now.get(key));
             if let (Some(was), Some(now)) = (was, now)

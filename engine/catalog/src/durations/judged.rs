@@ -17,7 +17,7 @@ pub(super) struct Stated {
 const CLASSES: [u32; 5] = [5, 10, 20, 50, u32::MAX];
 
 /// Estimates beside stated lengths.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DurationReport {
     /// Of all tracks whose length is stated.
     pub overall: DurationErrors,
@@ -26,7 +26,7 @@ pub struct DurationReport {
 }
 
 /// Errors of estimates, each relative to the stated length.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DurationErrors {
     /// Plays of each of the tracks, at least.
     pub plays_from: u32,

@@ -9,6 +9,7 @@
 //! - `texts`: MPNet, and long texts by chunks;
 //! - `library`: tracks by what a library says of them;
 //! - `multimodal`: lyrics and sound as segments of one vector, with and without a cache;
+//! - `rated`: ratings as such a segment;
 //! - `rating`: a language model that rates tracks.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -26,6 +27,7 @@ mod minilm;
 mod multimodal;
 mod musicnn;
 mod numbers;
+mod rated;
 mod rating;
 mod texts;
 

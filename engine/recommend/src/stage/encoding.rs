@@ -66,10 +66,11 @@ impl RecommendStage {
 
     /// A track is to be encoded. What the library does not know has nothing but its names.
     pub(super) fn newcomer(&mut self, track: TrackId) {
-        let known = self.content.track(track).is_some_and(|track| {
-            let library = &self.parts.library;
-            library.of(track.key, &track.artist, &track.title).is_some()
-        });
+        let library = &self.parts.library;
+        let known = self
+            .content
+            .track(track)
+            .is_some_and(|track| library.knows(track));
         for encoding in &mut self.encodings {
             if encoding.share.encoder == 0 || known {
                 encoding.newcomers.push_back(track);

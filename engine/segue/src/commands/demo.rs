@@ -238,7 +238,6 @@ impl About {
             commit: commit(),
             seed: config.seed,
             prequential: summary.prequential.clone(),
-            durations: summary.durations.clone(),
             headline: models::headline(),
             latency: Latency::of(&seen.latency),
             ..Report::default()
@@ -302,6 +301,7 @@ pub(super) fn fill_distributions(report: &mut Report, summary: &RunSummary) {
     }
     let stream = &summary.stream;
     report.completion = Completion::of(&stream.ratios, stream.plays);
+    report.durations.clone_from(&summary.durations);
 }
 
 const TRAINING_PART: &str = "replay, sessions, encoding: the training part";

@@ -284,6 +284,7 @@ impl Train {
             encoded: summary.encoded,
             failed: summary.failed,
             durations_estimated: summary.durations_estimated,
+            durations: summary.durations,
         };
         kept.keep_gathered(&gathered)?;
         Ok(gathered)

@@ -1,5 +1,5 @@
-//! Who encodes tracks: their names at once, and what a library knows of them beside, lyrics and audio, on a
-//! thread that takes its time.
+//! Who encodes tracks: their names at once, and what a library knows of them beside, lyrics, audio and ratings,
+//! on a thread that takes its time.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,11 +11,12 @@ use segue_catalog::modality::ModalityKind;
 use segue_catalog::newcomers::Encoders;
 use segue_encode::audio::crop::Crop;
 use segue_encode::multimodal::{MultimodalEncoder, Part, cache_in};
+use segue_encode::ratings::RatingsEncoder;
 use segue_encode::text::{TextEncoder, TextOf};
 use segue_encode::vector_cache::{VectorCache, file_print};
 
 use super::sound::{Sound, Wording};
-use super::{ModelSettings, Models};
+use super::{ModelSettings, Models, Ratings};
 use crate::config::Config;
 
 const SETTINGS: Wording = Wording {
@@ -42,6 +43,9 @@ impl ModelSettings {
                  name a file there"
             );
         }
+        if self.encode_ratings && self.ratings.as_os_str().is_empty() {
+            bail!("models.encode_ratings is of models.ratings, which is empty: name a file there");
+        }
         Ok(())
     }
 
@@ -61,16 +65,22 @@ impl ModelSettings {
         }
     }
 
-    /// The library, empty where none is set.
+    /// The library, empty where none is set, with ratings where they are a part of vectors.
     ///
     /// # Errors
     /// It cannot be read, by its first bad line.
     fn read_library(&self) -> Result<Arc<Library>> {
-        if self.library.as_os_str().is_empty() {
-            return Ok(Arc::default());
+        let mut library = Library::default();
+        if !self.library.as_os_str().is_empty() {
+            library = Library::read(&self.library).context("models.library cannot be read")?;
+            tracing::info!(tracks = library.len(), "library {}", self.library.display());
         }
-        let library = Library::read(&self.library).context("models.library cannot be read")?;
-        tracing::info!(tracks = library.len(), "library {}", self.library.display());
+        if self.encode_ratings {
+            let ratings = Ratings::read(&self.ratings)?.encoded()?;
+            let tracks = ratings.tracks().len();
+            tracing::info!(tracks, "ratings {}", self.ratings.display());
+            library = library.with_ratings(ratings);
+        }
         Ok(Arc::new(library))
     }
 
@@ -131,6 +141,13 @@ impl Models {
                 kind: ModalityKind::Audio,
                 cache: settings.cache(ModalityKind::Audio, &made_by, encoder.dimensions()),
                 encoder: Box::new(encoder),
+            });
+        }
+        if settings.encode_ratings {
+            parts.push(Part {
+                kind: ModalityKind::Ratings,
+                cache: None,
+                encoder: Box::new(RatingsEncoder::new(library.clone())),
             });
         }
         let thorough = (!parts.is_empty())

@@ -33,6 +33,9 @@ const CLIP: &str = concat!(
     "/../../tests/golden/audio/clip.ogg"
 );
 
+/// The length of a vector of text and sound.
+const HEARD: usize = 384 + 200;
+
 /// Three seconds of noise, which is no music.
 fn noise(to: &Path) {
     let (rate, frames) = (16_000u32, 48_000u32);
@@ -75,7 +78,7 @@ fn hears(config: &mut Config, library: PathBuf) {
     config.models.e4srec.tower.content = 0;
 }
 
-fn written(config: &Config) -> Vec<Record> {
+pub fn written(config: &Config) -> Vec<Record> {
     let log = Log::open(&config.log).unwrap();
     let mut records = Vec::new();
     for topic in output_topics(config) {
@@ -86,7 +89,7 @@ fn written(config: &Config) -> Vec<Record> {
 }
 
 /// Puts listens at the end of the topic.
-fn append(config: &Config, listens: &[Listen]) {
+pub fn append(config: &Config, listens: &[Listen]) {
     let log = Log::open(&config.log).unwrap();
     log.ensure_topic(&config.stream.topic, 1).unwrap();
     deliver(config, listens.to_vec(), &mut log.sink("replay").unwrap());
@@ -190,9 +193,9 @@ fn a_broken_file_spoils_its_own_part_and_vectors_that_are_kept_change_nothing() 
     }
 }
 
-/// Recall around what was just played answers, over what the configuration says of tracks' vectors; up to
-/// the end of the log, from the checkpoint before.
-fn recall(config: &Config) -> RunSummary {
+/// Recall around what was just played answers, over what the configuration says of tracks' vectors, which are
+/// so long; up to the end of the log, from the checkpoint before.
+pub fn recall(config: &Config, length: usize) -> RunSummary {
     let log = Log::open(&config.log).unwrap();
     for topic in output_topics(config) {
         log.ensure_topic(topic, 1).unwrap();
@@ -214,7 +217,7 @@ fn recall(config: &Config) -> RunSummary {
     };
     let encoders = Models::load(config).unwrap().encoders(config).unwrap();
     let dimensions = encoders.dimensions();
-    assert_eq!(dimensions, 384 + 200);
+    assert_eq!(dimensions, length);
     let writer = GraphWriter::new(dimensions, config.recall.clone()).unwrap();
     let source = log.source(topic, 0, segue_log::Until::Now).unwrap();
     let plain = counting(config, vec![Box::new(source)], Box::new(sink));
@@ -246,7 +249,7 @@ fn recall(config: &Config) -> RunSummary {
 }
 
 /// The last score that a track was given after a play of another.
-fn score(config: &Config, after: &str, of: &str) -> f64 {
+pub fn score(config: &Config, after: &str, of: &str) -> f64 {
     let mut scores = written(config).into_iter().filter_map(|record| {
         let said: serde_json::Value = rmp_serde::from_slice(&record.2).unwrap();
         if record.0 != "predictions" || said["recommender"] != "centroid-recall" {
@@ -258,6 +261,23 @@ fn score(config: &Config, after: &str, of: &str) -> f64 {
         (said["after_track"] == key).then(|| score(of).flatten())?
     });
     scores.next_back().unwrap()
+}
+
+/// So many plays of tracks of one artist in turn, each a session of its own, too long ago for others to come
+/// before it.
+pub fn in_turn(titles: &[&str], plays: usize) -> Vec<Listen> {
+    let first = rig::listens(1).remove(0);
+    let turns = titles.iter().cycle().take(plays);
+    (0..)
+        .zip(turns)
+        .map(|(n, title)| Listen {
+            artist: "x".into(),
+            title: (*title).into(),
+            track: TrackKey::from_names("x", title),
+            at: first.at.plus(Span::from_minutes(120 * n)),
+            ..first.clone()
+        })
+        .collect()
 }
 
 #[test]
@@ -273,32 +293,22 @@ fn a_file_that_is_corrected_takes_the_place_of_the_other_after_a_restart() {
     config.recommend.epoch = 1;
     hears(&mut config, library(folder.path(), &tracks));
 
-    // Each play is a session of its own, too long ago for others to come before it.
-    let first = rig::listens(1).remove(0);
-    let listens: Vec<Listen> = (0..36)
-        .map(|n: i64| Listen {
-            artist: "x".into(),
-            title: titles[n as usize % 4].into(),
-            track: TrackKey::from_names("x", titles[n as usize % 4]),
-            at: first.at.plus(Span::from_minutes(120 * n)),
-            ..first.clone()
-        })
-        .collect();
+    let listens = in_turn(&titles, 36);
     append(&config, &listens[..12]);
-    let summary = recall(&config);
+    let summary = recall(&config, HEARD);
     assert_eq!((summary.encoded, summary.content_faults), (4, 0));
     let before = score(&config, "song", "wrong");
     let text_alone = score(&config, "song", "other");
 
     // Nothing has changed: nothing is said otherwise.
     append(&config, &listens[12..24]);
-    recall(&config);
+    recall(&config, HEARD);
     assert_eq!(score(&config, "song", "wrong"), before);
 
     // It was the same song all along.
     fs::copy(CLIP, file("wrong.wav")).unwrap();
     append(&config, &listens[24..]);
-    let summary = recall(&config);
+    let summary = recall(&config, HEARD);
     assert_eq!((summary.tracks, summary.encoded), (4, 4));
     let after = score(&config, "song", "wrong");
     assert!(after > before + 0.02, "{before} {after}");

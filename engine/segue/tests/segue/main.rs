@@ -18,6 +18,7 @@
 //! - `models`: a run that the language model answers is restored as what it was, from its training on.
 //! - `new_track`: a track is among the answers a second after its first play.
 //! - `poison`: bad records in a real topic are dead letters once, with all they came with.
+//! - `rated`: ratings are a part of tracks' vectors, which models fuse; corrected ones count.
 //! - `train`: models that are trained in parts, and answer from the first round on.
 //! - `zero_shot`: what SmolLM2 recommends of itself is better than chance where titles tell.
 //! - `refusals`: what people get wrong, and what they are told.
@@ -37,6 +38,7 @@ mod keys;
 mod models;
 mod new_track;
 mod poison;
+mod rated;
 mod refusals;
 mod replay_equals_live;
 mod rig;

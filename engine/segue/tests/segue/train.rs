@@ -196,6 +196,15 @@ fn trained_in_parts_and_whole_is_the_same_and_answers_from_the_first_round() {
     assert!(curve("e4srec", "training loss") > 8);
     assert!((1..=3).contains(&curve("e4srec", "validation loss")));
     assert_eq!(report["counts"]["plays"], 1_000);
+    // How far estimated lengths are from stated ones was kept with what was gathered.
+    let whole = std::fs::read_to_string(whole.join("report.json")).unwrap();
+    let whole: serde_json::Value = serde_json::from_str(&whole).unwrap();
+    let judged = &report["durations"]["overall"];
+    assert!(judged["tracks"].as_u64().unwrap() > 0, "{judged}");
+    assert_eq!(report["durations"], whole["durations"]);
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("Estimated track lengths beside stated ones"));
+    assert!(!page.contains("estimates cannot be judged"));
     // What is there is not trained over unasked.
     let error = train(&log, &out)
         .train(&config, &Arc::default())

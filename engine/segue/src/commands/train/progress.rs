@@ -13,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use segue_catalog::durations::DurationReport;
 use segue_e4srec::Keeper;
 use segue_encode::vector_cache::file_print;
 use segue_flow::checkpoint::{decode, encode};
@@ -57,14 +58,13 @@ impl Task {
             }
         }
         let (stream, read) = (&config.stream, &config.read);
-        let library = match config.models.library.as_os_str().is_empty() {
-            true => String::new(),
-            false => file_print(&config.models.library)
-                .with_context(|| format!("{}", config.models.library.display()))?
-                .to_string(),
+        let ratings = match config.models.encode_ratings {
+            true => config.models.ratings.as_path(),
+            false => Path::new(""),
         };
         let settings = serde_json::json!({
-            "library": library,
+            "library": print_of(&config.models.library)?,
+            "ratings": print_of(ratings)?,
             "seed": config.seed,
             "text encoder": encoder,
             "stream": {
@@ -91,6 +91,15 @@ impl Task {
         }
         difference("", &self.settings, &now.settings)
     }
+}
+
+/// What tells a file's content from others; nothing where no file is named.
+fn print_of(file: &Path) -> Result<String> {
+    if file.as_os_str().is_empty() {
+        return Ok(String::new());
+    }
+    let print = file_print(file).with_context(|| format!("{}", file.display()))?;
+    Ok(print.to_string())
 }
 
 fn difference(path: &str, was: &serde_json::Value, now: &serde_json::Value) -> Option<String> {
@@ -131,6 +140,9 @@ pub(super) struct Gathered {
     pub encoded: u64,
     pub failed: u64,
     pub durations_estimated: u64,
+    /// How far estimated lengths are from stated ones; an earlier Segue did not keep it.
+    #[serde(default)]
+    pub durations: Option<DurationReport>,
 }
 
 impl Gathered {
@@ -144,6 +156,7 @@ impl Gathered {
             encoded: self.encoded,
             failed: self.failed,
             durations_estimated: self.durations_estimated,
+            durations: self.durations.clone(),
             ..RunSummary::default()
         }
     }
@@ -288,6 +301,8 @@ impl Keeper for Sealed {
 
 #[cfg(test)]
 mod tests {
+    use segue_catalog::durations::DurationErrors;
+
     use super::*;
 
     #[test]
@@ -329,6 +344,14 @@ mod tests {
             encoded: 2,
             failed: 0,
             durations_estimated: 0,
+            durations: Some(DurationReport {
+                by_plays: vec![DurationErrors {
+                    plays_from: 50,
+                    median_error: Some(0.125),
+                    ..DurationErrors::default()
+                }],
+                ..DurationReport::default()
+            }),
         };
         kept.keep_gathered(&gathered).unwrap();
         let found = kept.gathered(&task("a", &config)).unwrap();
