@@ -200,10 +200,19 @@ fn look(scan: &Scan<'_>, share: &mut Share, products: &[i32], first: usize) {
             let mut doubts = [0f32; LANES];
             // Without a branch per question: nearly all rows are below for nearly all of them.
             let mut any = false;
-            for lane in 0..LANES {
-                scores[lane] = products[lane] as f32 * (steps[lane] * facts.step) + base;
-                doubts[lane] = lengths[lane] * facts.error + errors[lane] * facts.length;
-                any |= scores[lane] + doubts[lane] >= least[lane];
+            let lanes = products
+                .iter()
+                .zip(steps)
+                .zip(lengths)
+                .zip(errors)
+                .zip(&*least);
+            let found = scores.iter_mut().zip(&mut doubts);
+            for (((((&product, &step), &length), &error), &least), (score, doubt)) in
+                lanes.zip(found)
+            {
+                *score = product as f32 * (step * facts.step) + base;
+                *doubt = length * facts.error + error * facts.length;
+                any |= *score + *doubt >= least;
             }
             if !any {
                 continue;

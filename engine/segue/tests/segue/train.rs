@@ -67,7 +67,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// A file that `segue train` reads.
+/// A file that `segue train` reads, of plays that state how long their tracks are.
 fn written(folder: &Path, listens: usize) -> PathBuf {
     let log = folder.join("log.jsonl");
     let plays = listens.to_string();
@@ -83,6 +83,14 @@ fn written(folder: &Path, listens: usize) -> PathBuf {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", said(&output));
+    let text = std::fs::read_to_string(&log).unwrap();
+    let stated = text.lines().map(|line| {
+        let mut listen: serde_json::Value = serde_json::from_str(line).unwrap();
+        let letters = listen["title"].as_str().unwrap().len();
+        listen["duration_ms"] = (150_000 + 2_000 * letters).into();
+        listen.to_string() + "\n"
+    });
+    std::fs::write(&log, stated.collect::<String>()).unwrap();
     log
 }
 
