@@ -212,8 +212,8 @@ impl Library {
         self.media.insert(track, media);
     }
 
-    /// Tracks in it; those that are only rated are not.
-    pub fn len(&self) -> usize {
+    /// Tracks that it has a line on; those that are only rated are not among them.
+    pub fn described(&self) -> usize {
         self.media.len()
     }
 
@@ -256,7 +256,7 @@ mod tests {
 "#
         ))
         .unwrap();
-        assert_eq!(library.len(), 2);
+        assert_eq!(library.described(), 2);
         let names = TrackKey::from_names("Muldjord", "Chaos God");
         let media = library.media(names).unwrap();
         let audio = media.audio.as_ref().unwrap();
@@ -344,7 +344,7 @@ mod tests {
             title: title.into(),
         };
         let library = rated("X\tY\t5\nX\tZ\t\n");
-        assert!(!library.is_empty() && library.len() == 0);
+        assert!(!library.is_empty() && library.described() == 0);
         let ratings = library.ratings(&track("y")).unwrap();
         assert_eq!(ratings[9], 5.0);
         assert_eq!(ratings.iter().filter(|r| r.is_nan()).count(), COUNT - 1);

@@ -63,7 +63,7 @@ impl std::fmt::Debug for AudioEncoder {
         f.debug_struct("AudioEncoder")
             .field("model", &self.model.name())
             .field("crop", &self.crop)
-            .field("library", &self.library.len())
+            .field("library", &self.library.described())
             .finish()
     }
 }

@@ -73,7 +73,11 @@ impl ModelSettings {
         let mut library = Library::default();
         if !self.library.as_os_str().is_empty() {
             library = Library::read(&self.library).context("models.library cannot be read")?;
-            tracing::info!(tracks = library.len(), "library {}", self.library.display());
+            tracing::info!(
+                tracks = library.described(),
+                "library {}",
+                self.library.display()
+            );
         }
         if self.encode_ratings {
             let ratings = Ratings::read(&self.ratings)?.encoded()?;
