@@ -93,18 +93,12 @@ impl Coarse {
             });
             (from, rest) = (from + count, later);
         }
-        let mut done: Vec<Result<(), ModelError>> = Vec::new();
-        done.resize_with(stretches.len(), || Ok(()));
-        let each = stretches.into_iter().zip(&mut done);
-        match threads::pool().filter(|_| rows as usize > STRETCH) {
-            None => each.for_each(|(stretch, place)| *place = stretch.narrow(d as usize)),
-            Some(pool) => pool.scope(|scope| {
-                for (stretch, place) in each {
-                    scope.spawn(move |_| *place = stretch.narrow(d as usize));
-                }
-            }),
+        let narrow = |stretch: Stretch<'_>| stretch.narrow(d as usize);
+        match stretches.len() {
+            // The queries of a batch: not worth another thread.
+            0 | 1 => stretches.into_iter().try_for_each(narrow),
+            _ => threads::on_each(stretches, narrow).map(drop),
         }
-        done.into_iter().collect()
     }
 
     /// What the first `rows` rows stand for.

@@ -89,9 +89,6 @@ impl Head {
 
     /// What the personal logits weigh features with, `[FEATURES]`, and levels of popularity.
     pub fn weights_of_terms(&self) -> Result<(Vec<f32>, f32), ModelError> {
-        let numbers = |tensor: &Tensor| -> Result<Vec<f32>, ModelError> {
-            Ok(Vec::try_from(tensor.f_detach()?.f_to_device(Device::Cpu)?)?)
-        };
         let popularity = numbers(&self.popularity)?;
         Ok((
             numbers(&self.personal)?,
@@ -111,6 +108,11 @@ impl Head {
         crate::item_tower::copy_into(&copy.parameters(), &self.parameters())?;
         Ok(copy)
     }
+}
+
+/// What a tensor of one dimension holds.
+pub(crate) fn numbers(tensor: &Tensor) -> Result<Vec<f32>, ModelError> {
+    Ok(Vec::try_from(tensor.f_detach()?.f_to_device(Device::Cpu)?)?)
 }
 
 /// Hidden states at unit mean square, in `f32`, `[n, hidden]`.

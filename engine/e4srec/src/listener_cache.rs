@@ -5,7 +5,7 @@
 //! so a corrected ratio, a track whose content came late or another window are simply read anew,
 //! and an answer from the cache is the answer without it. A new adapter empties all slots.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, hash_map};
 
 use segue_listen::UserId;
 use segue_nn::decoder::{CachedPass, Pass};
@@ -373,13 +373,12 @@ impl ListenerCache {
     /// The listener's slot, cut back to what is common with the plan.
     fn slot(&mut self, backbone: &Backbone, plan: &Planned<'_>) -> Result<SlotId, ModelError> {
         let before = backbone.instruction();
-        let anew = plan.from == 0;
-        let other = |entry: &Entry| entry.adapter != self.adapter;
-        if anew && self.entries.get(&plan.run.user).is_some_and(other) {
-            // Another adapter has read the instruction before it.
-            if let Some(entry) = self.entries.remove(&plan.run.user) {
-                self.slots.release(entry.slot);
-            }
+        // A window that begins anew behind an instruction that another adapter has read.
+        if plan.from == 0
+            && let hash_map::Entry::Occupied(held) = self.entries.entry(plan.run.user)
+            && held.get().adapter != self.adapter
+        {
+            self.slots.release(held.remove().slot);
         }
         if let Some(entry) = self.entries.get_mut(&plan.run.user) {
             self.slots

@@ -16,6 +16,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::coarse::{self, Coarse, Facts};
 use crate::error::ModelError;
+use crate::head::numbers;
 use crate::hidden::Freshness;
 use crate::model::E4SRec;
 use crate::personal::{FEATURES, Personal};
@@ -124,8 +125,7 @@ impl Scan<'_> {
         let behind = (self.queries.steps.len() * LANES - questions) as i64;
         // Rows of zeros behind the queries, up to a multiple of the lanes.
         let queries = queries.values().f_constant_pad_nd([0, 0, 0, behind])?;
-        let pool = threads::pool();
-        let count = pool.map_or(1, |pool| pool.current_num_threads());
+        let count = threads::pool().map_or(1, |pool| pool.current_num_threads());
         let until = |share: usize| self.facts.len() * share / count;
         let share = |share: usize| Share {
             table: table.values(),
@@ -137,23 +137,11 @@ impl Scan<'_> {
                 f32::INFINITY,
             ),
         };
-        let shares: Vec<Share> = (0..count).map(share).collect();
-        let mut found: Vec<Result<Vec<Shortlist>, ModelError>> = Vec::new();
-        match pool {
-            None => found.extend(shares.into_iter().map(|share| self.share(share))),
-            Some(pool) => {
-                found.resize_with(count, || Ok(Vec::new()));
-                pool.scope(|scope| {
-                    for (share, place) in shares.into_iter().zip(&mut found) {
-                        scope.spawn(move |_| *place = self.share(share));
-                    }
-                });
-            }
-        }
+        let found = threads::on_each((0..count).map(share).collect(), |share| self.share(share))?;
         let mut lists: Vec<Shortlist> =
             (0..questions).map(|_| Shortlist::new(self.limit)).collect();
         for found in found {
-            for (list, mut more) in lists.iter_mut().zip(found?) {
+            for (list, mut more) in lists.iter_mut().zip(found) {
                 list.open.append(&mut more.open);
             }
         }
@@ -285,20 +273,12 @@ impl E4SRec {
                 query: query.f_narrow(0, from, open.len() as i64)?,
                 vectors: self.tower.vectors()?,
                 tracks: self.open_tracks(open, personal),
-                scores: Ok(Vec::new()),
             });
         }
-        match threads::pool() {
-            None => settled.iter_mut().for_each(Settled::run),
-            Some(pool) => pool.scope(|scope| {
-                for chunk in &mut settled {
-                    scope.spawn(move |_| chunk.run());
-                }
-            }),
-        }
+        let settled = threads::on_each(settled, Settled::scored)?;
         let mut lists = Vec::with_capacity(asks.len());
-        for Settled { tracks, scores, .. } in settled {
-            let (most, scores) = (tracks.most.max(1), scores?);
+        for (tracks, scores) in settled {
+            let most = tracks.most.max(1);
             let lines = tracks
                 .rows
                 .chunks_exact(most)
@@ -379,16 +359,11 @@ struct Settled {
     /// `[tracks, d]`
     vectors: Tensor,
     tracks: OpenTracks,
-    /// Exact products, `[questions, most]`.
-    scores: Result<Vec<f32>, ModelError>,
 }
 
 impl Settled {
-    fn run(&mut self) {
-        self.scores = self.products();
-    }
-
-    fn products(&self) -> Result<Vec<f32>, ModelError> {
+    /// The tracks with their exact products, `[questions, most]`.
+    fn scored(self) -> Result<(OpenTracks, Vec<f32>), ModelError> {
         let (questions, d) = self.query.size2()?;
         let at = Tensor::f_from_slice(&self.tracks.rows)?;
         // [questions, most, d] × [questions, d, 1]
@@ -397,12 +372,9 @@ impl Settled {
             .f_index_select(0, &at)?
             .f_reshape([questions, self.tracks.most as i64, d])?
             .f_bmm(&self.query.f_unsqueeze(-1)?)?;
-        floats(&products.f_reshape([-1])?)
+        let scores = numbers(&products.f_reshape([-1])?)?;
+        Ok((self.tracks, scores))
     }
-}
-
-fn floats(tensor: &Tensor) -> Result<Vec<f32>, ModelError> {
-    Ok(Vec::try_from(tensor.f_detach()?.f_to_device(Device::Cpu)?)?)
 }
 
 #[cfg(test)]
@@ -475,7 +447,7 @@ mod tests {
             };
             let lists = scan.run(&coarse, &queries).unwrap();
             for (question, (list, personal)) in (0i64..).zip(lists.iter().zip(&personal)) {
-                let mut scores = floats(&exact.get(question)).unwrap();
+                let mut scores = numbers(&exact.get(question)).unwrap();
                 for track in &personal.tracks {
                     scores[track.row()] = f32::NEG_INFINITY;
                 }

@@ -210,7 +210,7 @@ impl Lora {
 /// `x` without a share of its numbers and the others scaled up for it, from libtorch's own generator.
 ///
 /// On a CPU fifteen random bits decide each number: libtorch's dropout draws a `double` for each, one
-/// after the other, which took a third of a step of training.
+/// after the other, which is most of what an adapter takes in a step of training.
 fn dropped(x: &Tensor, share: f64) -> Result<Tensor, NnError> {
     /// Values of fifteen bits.
     const VALUES: f64 = 32_768.0;

@@ -6,6 +6,7 @@
 
 use std::sync::OnceLock;
 
+use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// As many threads as libtorch may use ([`crate::device::limit_threads`]), on each of which it uses one.
@@ -33,4 +34,19 @@ pub fn pool() -> Option<&'static ThreadPool> {
         Some(pool)
     })
     .as_ref()
+}
+
+/// What becomes of each piece of work, in order: on the threads of the [`pool`], or one after the other where
+/// there is none.
+///
+/// # Errors
+/// One of a piece's own.
+pub fn on_each<W: Send, R: Send, E: Send>(
+    work: Vec<W>,
+    run: impl Fn(W) -> Result<R, E> + Send + Sync,
+) -> Result<Vec<R>, E> {
+    match pool() {
+        None => work.into_iter().map(run).collect(),
+        Some(pool) => pool.install(|| work.into_par_iter().map(run).collect()),
+    }
 }

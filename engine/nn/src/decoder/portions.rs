@@ -8,7 +8,6 @@
 //! the time (measured on two cores). The last bits of a product may depend on how a pass is cut, and so on the
 //! number of threads, as they do where libtorch cuts each operation.
 
-use rayon::ThreadPool;
 use tch::Tensor;
 
 use super::layer::Layer;
@@ -84,21 +83,8 @@ pub(super) fn cut(passes: &[(i64, i64)], threads: usize) -> Vec<Vec<Rows>> {
     portions
 }
 
-/// Takes all portions through their layers, `[tokens, hidden]` each, in order. The results have no gradients.
-pub(super) fn run(pool: &ThreadPool, portions: Vec<Portion>) -> Result<Vec<Tensor>, NnError> {
-    let mut done: Vec<Result<Tensor, NnError>> = Vec::new();
-    done.resize_with(portions.len(), || {
-        Err(NnError::Input("a portion of the pass did not run".into()))
-    });
-    pool.scope(|scope| {
-        for (portion, place) in portions.into_iter().zip(&mut done) {
-            scope.spawn(move |_| *place = portion.run(Mode::Infer));
-        }
-    });
-    done.into_iter().collect()
-}
-
 impl Portion {
+    /// Through all layers, `[tokens, hidden]`.
     pub fn run(self, mode: Mode) -> Result<Tensor, NnError> {
         let mut x = self.x;
         for (number, layer) in self.layers.iter().enumerate() {

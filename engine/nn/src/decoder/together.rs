@@ -110,11 +110,10 @@ impl Decoder {
             });
             from += tokens;
         }
-        let found = match pool {
-            Some(pool) if portions.len() > 1 || from <= portions::FEW_TOKENS => {
-                portions::run(pool, portions)?
-            }
-            _ => {
+        let apart = own_threads && (portions.len() > 1 || from <= portions::FEW_TOKENS);
+        let found: Vec<Tensor> = match apart {
+            true => threads::on_each(portions, |portion| portion.run(mode))?,
+            false => {
                 let each = portions.into_iter().map(|portion| portion.run(mode));
                 each.collect::<Result<_, _>>()?
             }
@@ -127,7 +126,7 @@ impl Decoder {
 pub(super) type Part<'a> = (&'a Tensor, &'a Tensor, &'a Tensor, &'a CacheRows);
 
 /// Tokens of passes, one behind the other, `[tokens, hidden]`, as each pass's own `[batch, length, hidden]`.
-pub(super) fn apart(x: &Tensor, passes: &[Part<'_>]) -> Result<Vec<Tensor>, NnError> {
+fn apart(x: &Tensor, passes: &[Part<'_>]) -> Result<Vec<Tensor>, NnError> {
     let mut from = 0;
     let each = passes.iter().map(|(embeds, ..)| {
         let (batch, length, _) = embeds.size3()?;
