@@ -151,77 +151,72 @@ impl<C: Component> Work for Products<'_, '_, C> {
 
     #[inline(always)]
     fn run(self) {
-        let (fours, rest) = self.slots.as_chunks::<ABREAST>();
-        for (at, four) in fours.iter().enumerate() {
+        for (at, some) in self.slots.chunks(ABREAST).enumerate() {
             // The next ones come while these are computed.
             let next = self.slots.get((at + 1) * ABREAST..).unwrap_or(&[]);
             for &slot in next.iter().take(ABREAST) {
                 prefetch(self.pages.row(slot));
             }
-            let mut rows = [&[][..]; ABREAST];
-            for (row, &slot) in rows.iter_mut().zip(four) {
-                *row = self.pages.row(slot);
-            }
-            self.products.extend_from_slice(&abreast(self.query, rows));
-        }
-        for &slot in rest {
-            let row = self.pages.row(slot);
-            self.products.push(sum(self.query, row, |x, y| x * y));
+            // Where fewer are left, the last one is taken more than once: no slower than one by one.
+            let rows = std::array::from_fn(|row| {
+                let slot = some.get(row).or(some.last());
+                slot.map_or(&[][..], |&slot| self.pages.row(slot))
+            });
+            let products = abreast(self.query, rows);
+            self.products.extend_from_slice(&products[..some.len()]);
         }
     }
 }
 
 /// What [`sum`] gives for each of four rows, in the time of little more than one: their additions do
-/// not wait for each other.
+/// not wait for each other, and all sums stay in registers.
 #[inline(always)]
 fn abreast<C: Component>(query: &[f32], rows: [&[C]; ABREAST]) -> [f32; ABREAST] {
-    let length = rows
-        .iter()
-        .fold(query.len(), |least, row| least.min(row.len()));
-    let whole = length - length % LANES;
-    let mut products = [0.0; ABREAST];
-    if whole != length || rows.iter().any(|row| row.len() != length) {
-        for (product, row) in products.iter_mut().zip(rows) {
-            *product = sum(query, row, |x, y| x * y);
-        }
-        return products;
+    let (lanes, rest) = query.as_chunks::<LANES>();
+    if !rest.is_empty() || rows.iter().any(|row| row.len() != query.len()) {
+        return rows.map(|row| sum(query, row, |x, y| x * y));
     }
-    let [a, b, c, d] = rows;
-    let lanes = query[..whole].as_chunks::<LANES>().0.iter();
-    let (a, b) = (
-        a[..whole].as_chunks::<LANES>().0,
-        b[..whole].as_chunks::<LANES>().0,
-    );
-    let (c, d) = (
-        c[..whole].as_chunks::<LANES>().0,
-        d[..whole].as_chunks::<LANES>().0,
-    );
+    let rows = rows.map(|row| &row.as_chunks::<LANES>().0[..lanes.len()]);
     let mut sums = [[0.0f32; LANES]; ABREAST];
-    for ((x, (a, b)), (c, d)) in lanes.zip(a.iter().zip(b)).zip(c.iter().zip(d)) {
+    for (at, x) in lanes.iter().enumerate() {
+        let rows: [&[C; LANES]; ABREAST] = std::array::from_fn(|row| &rows[row][at]);
         for lane in 0..LANES {
-            sums[0][lane] += x[lane] * a[lane].wide();
-            sums[1][lane] += x[lane] * b[lane].wide();
-            sums[2][lane] += x[lane] * c[lane].wide();
-            sums[3][lane] += x[lane] * d[lane].wide();
+            for row in 0..ABREAST {
+                sums[row][lane] += x[lane] * rows[row][lane].wide();
+            }
         }
     }
-    for (product, sums) in products.iter_mut().zip(sums) {
-        *product = halved(sums);
-    }
-    products
+    all_halved(sums)
 }
 
 /// Halves onto halves: log₂ 32 steps, the same on every machine.
 #[inline(always)]
-fn halved(mut sums: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            sums[lane] += sums[lane + width];
+fn halved(sums: [f32; LANES]) -> f32 {
+    let [sum] = all_halved([sums]);
+    sum
+}
+
+#[inline(always)]
+fn all_halved<const N: usize>(sums: [[f32; LANES]; N]) -> [f32; N] {
+    let sums: [[f32; 16]; N] = halves(&sums);
+    let sums: [[f32; 8]; N] = halves(&sums);
+    let sums: [[f32; 4]; N] = halves(&sums);
+    let sums: [[f32; 2]; N] = halves(&sums);
+    sums.map(|[a, b]| a + b)
+}
+
+/// One step, into an array of its own: written over the first half, it would go through memory.
+#[inline(always)]
+fn halves<const N: usize, const WHOLE: usize, const HALF: usize>(
+    sums: &[[f32; WHOLE]; N],
+) -> [[f32; HALF]; N] {
+    let mut halves = [[0.0; HALF]; N];
+    for lane in 0..HALF {
+        for (half, sums) in halves.iter_mut().zip(sums) {
+            half[lane] = sums[lane] + sums[lane + HALF];
         }
-        width /= 2;
     }
-    sums[0]
+    halves
 }
 
 #[inline(always)]
