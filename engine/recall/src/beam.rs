@@ -7,6 +7,7 @@
 
 use crate::lanes::ABREAST;
 use crate::links::{Ground, Layer, Links, Upper};
+use crate::met::Met;
 use crate::rows::{Probe, Rows};
 
 /// Bits of a held point's number that are not its similarity: the node, and whether it was looked at.
@@ -21,10 +22,7 @@ const WAYS_DOWN: usize = 4;
 /// What a search needs room for, kept for the next one.
 #[derive(Default)]
 pub struct Beam {
-    /// A bit per node: whether it was met.
-    met: Vec<u64>,
-    /// The nodes whose bits are set.
-    marked: Vec<u32>,
+    met: Met,
     /// The points held, best first.
     held: Vec<u64>,
     nodes: Vec<u32>,
@@ -155,12 +153,9 @@ impl Beam {
     ) {
         self.held.clear();
         let beyond = starts.iter().max().map_or(0, |&last| last + 1);
-        let words = layer.nodes().max(beyond).div_ceil(64) as usize;
-        if self.met.len() < words {
-            self.met.resize(words, 0);
-        }
+        self.met.make_room(layer.nodes().max(beyond));
         for &node in starts.iter().take(breadth.max(1)) {
-            if self.meet(node) {
+            if self.met.meet(node) {
                 let similarity = self.compare_one(rows, probe, layer.slot(node));
                 self.held.push(key(Near { node, similarity }));
             }
@@ -170,12 +165,7 @@ impl Beam {
         while let Some(held) = self.held.get_mut(next) {
             let node = near(*held).node;
             *held |= 1;
-            self.nodes.clear();
-            for &link in layer.links(node) {
-                if self.meet(link) {
-                    self.nodes.push(link);
-                }
-            }
+            self.gather(layer.links(node));
             for &node in self.nodes.iter().take(ABREAST) {
                 rows.prefetch(layer.slot(node));
             }
@@ -203,28 +193,20 @@ impl Beam {
                 next += 1;
             }
         }
-        for &node in &self.marked {
-            if let Some(word) = self.met.get_mut(node as usize / 64) {
-                *word = 0;
-            }
-        }
-        self.marked.clear();
+        self.met.clear();
     }
 
-    /// Notes a node; whether it had not been met.
+    /// Of some links, those that had not been met. Whether one had cannot be foretold, so it is written in
+    /// any case and only counted if not: no branch to guess wrong.
     #[inline(always)]
-    fn meet(&mut self, node: u32) -> bool {
-        // What is beyond the layer is no node: nothing may lead there, and nothing does.
-        let Some(word) = self.met.get_mut(node as usize / 64) else {
-            return false;
-        };
-        let bit = 1u64 << (node % 64);
-        if *word & bit != 0 {
-            return false;
+    fn gather(&mut self, links: &[u32]) {
+        self.nodes.resize(links.len(), 0);
+        let mut count = 0;
+        for &link in links {
+            self.nodes[count] = link;
+            count += usize::from(self.met.meet(link));
         }
-        *word |= bit;
-        self.marked.push(node);
-        true
+        self.nodes.truncate(count);
     }
 
     /// The similarities of the nodes gathered.

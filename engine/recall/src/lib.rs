@@ -30,6 +30,7 @@ pub mod index;
 mod lanes;
 mod links;
 mod mesh;
+mod met;
 mod pages;
 pub mod published;
 mod replica;
