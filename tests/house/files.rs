@@ -50,6 +50,10 @@ const WALLS: &[(&str, &str)] = &[
         "advice to the kernel about the page size",
     ),
     (
+        "engine/memory/src/shared.rs",
+        "pages are read at the addresses that are kept beside their owners",
+    ),
+    (
         "engine/sessions/tests/allocation.rs",
         "a counting allocator",
     ),

@@ -7,11 +7,15 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod shared;
+
 use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
 use allocator_api2::alloc::{AllocError, Allocator, Global};
+
+pub use self::shared::Shared;
 
 /// Below this a table gains nothing: it lies in the cache, or in few pages.
 const WORTH_BYTES: usize = 4 * 1024 * 1024;

@@ -2,10 +2,7 @@
 //! the one page it touches, and that only if a clone still holds it. This is what makes a snapshot
 //! cheap to publish and impossible to disturb; and an array of it grows without being moved.
 
-use std::sync::Arc;
-
-use allocator_api2::vec::Vec as Table;
-use segue_memory::Pieces;
+use segue_memory::Shared;
 
 /// Rows of `stride` numbers by position; what was never written reads as `fill`, or as no row at all.
 #[derive(Clone)]
@@ -14,27 +11,19 @@ pub struct Pages<T> {
     /// A page has 2 to the power of this many rows.
     shift: u32,
     fill: T,
-    pages: Vec<Option<Page<T>>>,
-}
-
-/// The numbers of some rows; the first begins where a cache line does.
-type Page<T> = Arc<Table<T, Pieces>>;
-
-fn page<T: Copy>(length: usize, fill: T) -> Page<T> {
-    let mut numbers = Table::with_capacity_in(length, Pieces);
-    numbers.resize(length, fill);
-    Arc::new(numbers)
+    pages: Shared<T>,
 }
 
 impl<T: Copy + PartialEq> Pages<T> {
     /// Of no rows yet. A page takes about `page_bytes`.
     pub fn new(stride: usize, page_bytes: usize, fill: T) -> Self {
         let rows = page_bytes / (stride * size_of::<T>()).max(1);
+        let shift = rows.max(1).ilog2();
         Self {
             stride,
-            shift: rows.max(1).ilog2(),
+            shift,
             fill,
-            pages: Vec::new(),
+            pages: Shared::new(stride << shift),
         }
     }
 
@@ -51,7 +40,7 @@ impl<T: Copy + PartialEq> Pages<T> {
     /// A row; empty where none was ever written near it.
     #[inline(always)]
     pub fn row(&self, position: u32) -> &[T] {
-        let Some(Some(page)) = self.pages.get((position >> self.shift) as usize) else {
+        let Some(page) = self.pages.page((position >> self.shift) as usize) else {
             return &[];
         };
         let within = (position & ((1 << self.shift) - 1)) as usize;
@@ -61,15 +50,12 @@ impl<T: Copy + PartialEq> Pages<T> {
 
     /// A row to write to.
     pub fn row_mut(&mut self, position: u32) -> &mut [T] {
-        let at = (position >> self.shift) as usize;
-        if at >= self.pages.len() {
-            self.pages.resize(at + 1, None);
-        }
-        let (length, fill) = (self.stride << self.shift, self.fill);
-        let page = self.pages[at].get_or_insert_with(|| page(length, fill));
+        let page = self
+            .pages
+            .page_mut((position >> self.shift) as usize, self.fill);
         let within = (position & ((1 << self.shift) - 1)) as usize;
         let start = within * self.stride;
-        &mut Arc::make_mut(page)[start..start + self.stride]
+        &mut page[start..start + self.stride]
     }
 
     /// The first number of a row.
@@ -90,9 +76,7 @@ impl<T: Copy + PartialEq> Pages<T> {
 
     /// Bytes of memory that it holds, shared with clones or not.
     pub fn bytes(&self) -> usize {
-        let pages = self.pages.iter().flatten();
-        let held: usize = pages.map(|page| size_of_val(page.as_slice())).sum();
-        held + self.pages.capacity() * size_of::<Option<Page<T>>>()
+        self.pages.bytes()
     }
 }
 
