@@ -11,7 +11,7 @@ mod shared;
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use allocator_api2::alloc::{AllocError, Allocator, Global};
 
@@ -78,7 +78,7 @@ unsafe impl Allocator for LargePages {
 }
 
 /// Memory for tables that are copied a piece at a time: it begins where a cache line does, and pieces of
-/// about [`PIECE`] bytes lie side by side in large pages.
+/// about [`PIECE`] or [`SMALL_PIECE`] bytes lie side by side in large pages.
 ///
 /// Large pages that have been cut are kept for the next pieces until the process ends: as many as the most
 /// that were needed at a time.
@@ -87,53 +87,80 @@ pub struct Pieces;
 
 /// A piece of a large page, in bytes.
 pub const PIECE: usize = 128 * 1024;
+/// A piece of another large page, in bytes: for what is copied often.
+pub const SMALL_PIECE: usize = 8 * 1024;
 /// What a processor fetches at once, in bytes.
 const LINE: usize = 64;
 
 /// Addresses of the pieces that nobody has.
-static FREE: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+static FREE: Cut = Cut::into(PIECE);
+static FREE_SMALL: Cut = Cut::into(SMALL_PIECE);
+
+/// Large pages, cut.
+struct Cut {
+    /// Bytes of a piece.
+    size: usize,
+    free: Mutex<Vec<usize>>,
+}
+
+impl Cut {
+    const fn into(size: usize) -> Self {
+        let free = Mutex::new(Vec::new());
+        Self { size, free }
+    }
+
+    fn free(&self) -> MutexGuard<'_, Vec<usize>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Result<NonNull<u8>, AllocError> {
+        let mut free = self.free();
+        if free.is_empty() {
+            let layout = Layout::from_size_align(LARGE, LARGE).map_err(|_| AllocError)?;
+            let memory = Global.allocate(layout)?.cast::<u8>().as_ptr();
+            advise(memory, LARGE);
+            let first = memory.expose_provenance();
+            // The first is given out first: what is used stays together.
+            free.extend((first..first + LARGE).step_by(self.size).rev());
+        }
+        let address = free.pop().ok_or(AllocError)?;
+        NonNull::new(std::ptr::with_exposed_provenance_mut(address)).ok_or(AllocError)
+    }
+
+    fn give_back(&self, piece: NonNull<u8>) {
+        self.free().push(piece.as_ptr().expose_provenance());
+    }
+}
 
 impl Pieces {
     fn aligned(layout: Layout) -> Layout {
         layout.align_to(LINE).unwrap_or(layout)
     }
 
-    /// Whether so much memory is a piece: a function of what was asked for alone.
-    fn is_piece(layout: Layout) -> bool {
-        layout.size() > PIECE / 2 && layout.size() <= PIECE && layout.align() <= PIECE
-    }
-
-    fn piece() -> Result<NonNull<u8>, AllocError> {
-        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.is_empty() {
-            let layout = Layout::from_size_align(LARGE, LARGE).map_err(|_| AllocError)?;
-            let memory = Global.allocate(layout)?.cast::<u8>().as_ptr();
-            advise(memory, LARGE);
-            let first = memory.expose_provenance();
-            free.extend((first..first + LARGE).step_by(PIECE));
-        }
-        let address = free.pop().ok_or(AllocError)?;
-        NonNull::new(std::ptr::with_exposed_provenance_mut(address)).ok_or(AllocError)
+    /// What so much memory is a piece of, if it is one: a function of what was asked for alone.
+    fn cut(layout: Layout) -> Option<&'static Cut> {
+        [&FREE, &FREE_SMALL].into_iter().find(|cut| {
+            layout.size() > cut.size / 2 && layout.size() <= cut.size && layout.align() <= cut.size
+        })
     }
 }
 
 // SAFETY: a piece is a part of memory that the global allocator gave and never gets back; each is with one
-// owner or on the list, and begins at a multiple of its size. All other memory is the global allocator's, which
-// gets back what it gave with the layout that it gave it for.
+// owner or on the list of its size, and begins at a multiple of it. All other memory is the global allocator's,
+// which gets back what it gave with the layout that it gave it for.
 #[allow(unsafe_code)]
 unsafe impl Allocator for Pieces {
     fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        if Self::is_piece(layout) {
-            return Ok(NonNull::slice_from_raw_parts(Self::piece()?, layout.size()));
+        if let Some(cut) = Self::cut(layout) {
+            let piece = cut.take()?;
+            return Ok(NonNull::slice_from_raw_parts(piece, layout.size()));
         }
         Global.allocate(Self::aligned(layout))
     }
 
     unsafe fn deallocate(&self, memory: NonNull<u8>, layout: Layout) {
-        if Self::is_piece(layout) {
-            let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-            free.push(memory.as_ptr().expose_provenance());
-            return;
+        if let Some(cut) = Self::cut(layout) {
+            return cut.give_back(memory);
         }
         // SAFETY: the caller's promise, and `aligned`.
         unsafe { Global.deallocate(memory, Self::aligned(layout)) }
@@ -220,7 +247,13 @@ mod tests {
         };
         let mut tables: Vec<Table<u32, Pieces>> = Vec::new();
         // Pieces, and what is too small or too large to be one.
-        for count in [PIECE / 4, PIECE / 4 - 100, 100, PIECE / 4 + 1] {
+        for count in [
+            PIECE / 4,
+            PIECE / 4 - 100,
+            100,
+            PIECE / 4 + 1,
+            SMALL_PIECE / 4,
+        ] {
             tables.extend((0..40).map(|value| table(value, count)));
         }
         for (at, table) in tables.iter().enumerate() {
@@ -234,8 +267,9 @@ mod tests {
         grown.truncate(PIECE / 4);
         grown.shrink_to_fit();
         assert_eq!(grown.len(), PIECE / 4);
-        let before = FREE.lock().unwrap().len();
+        let before = (FREE.free().len(), FREE_SMALL.free().len());
         drop(tables);
-        assert!(FREE.lock().unwrap().len() >= before + 79);
+        assert!(FREE.free().len() >= before.0 + 79);
+        assert!(FREE_SMALL.free().len() >= before.1 + 40);
     }
 }

@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn threads_read_clone_and_drop_what_one_goes_on_writing() {
         const PAGES: usize = 20;
-        let mut table = Shared::new(2048);
+        let mut table = Shared::new(1000);
         for round in 0..200u32 {
             for at in 0..PAGES {
                 table.page_mut(at, 0).fill(round);

@@ -4,6 +4,8 @@
 //! address of its links and of its row. One point in `m` is a *head*: it has also a block of `m` links
 //! on each layer up to its own level, and these lead to heads.
 
+use segue_memory::SMALL_PIECE;
+
 use crate::lanes::prefetch;
 use crate::pages::Pages;
 
@@ -11,7 +13,7 @@ use crate::pages::Pages;
 pub const NONE: u32 = u32::MAX;
 
 /// 64 points with m = 16: what one changed link copies, if a snapshot still holds it.
-const GROUND_PAGE_BYTES: usize = 8 * 1024;
+const GROUND_PAGE_BYTES: usize = SMALL_PIECE;
 const UPPER_PAGE_BYTES: usize = 4 * 1024;
 
 /// The links. A clone is a snapshot and costs a pointer per page.
