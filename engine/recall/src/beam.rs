@@ -5,7 +5,6 @@
 //! none. They are held in one sorted list, of one number per point: similarity before slot, so the
 //! outcome never depends on chance. All unmet neighbours of a point are compared in one go.
 
-use crate::lanes::ABREAST;
 use crate::links::{Ground, Layer, Links, Upper};
 use crate::met::Met;
 use crate::rows::{Probe, Rows};
@@ -166,11 +165,12 @@ impl Beam {
             let node = near(*held).node;
             *held |= 1;
             self.gather(layer.links(node));
-            for &node in self.nodes.iter().take(ABREAST) {
-                rows.prefetch(layer.slot(node));
+            next += 1;
+            // Likely to be looked at next: its links come while rows are compared.
+            if let Some(&held) = self.held.get(next) {
+                layer.prefetch(near(held).node);
             }
             self.compare(layer, rows, probe);
-            next += 1;
             for at in 0..self.nodes.len().min(self.similarities.len()) {
                 let new = key(Near {
                     node: self.nodes[at],

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use segue_memory::PIECE;
 
 use crate::halves::{GREATEST, Half};
-use crate::lanes::{dots, prefetch};
+use crate::lanes::dots;
 use crate::pages::Pages;
 use crate::settings::{Metric, Storage};
 use crate::vectors::{Vector, VectorError, finite, score, wide_dot};
@@ -197,15 +197,6 @@ impl Rows {
     /// The greatest norm that there has been, under inner product.
     pub fn longest(&self) -> f64 {
         self.longest
-    }
-
-    /// Asks for a row ahead of its use.
-    #[inline(always)]
-    pub fn prefetch(&self, slot: u32) {
-        match &self.numbers {
-            Numbers::Full(pages) => prefetch(pages.row(slot)),
-            Numbers::Half(pages) => prefetch(pages.row(slot)),
-        }
     }
 
     /// Bytes of memory, shared with clones or not.
