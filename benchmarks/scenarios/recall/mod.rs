@@ -86,7 +86,8 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
         ));
     }
     if size("hnsw_rs")? > 0 {
-        metrics.extend(by_hnsw_rs(settings, &world, &truth, &peers)?);
+        let own_speed = built.inserts_per_s;
+        metrics.extend(by_hnsw_rs(settings, &world, &truth, &peers, own_speed)?);
     }
     Ok(Outcome {
         name: "recall",
@@ -144,12 +145,13 @@ fn beside(
     metrics
 }
 
-/// The same index with hnsw_rs for a builder.
+/// The same index with hnsw_rs for a builder, beside our own, which inserts `own_speed` a second.
 fn by_hnsw_rs(
     settings: Settings,
     world: &World,
     truth: &[u32],
     peers: &[Peer],
+    own_speed: f64,
 ) -> anyhow::Result<Vec<Metric>> {
     let settings = Settings {
         builder: Builder::HnswRs,
@@ -165,8 +167,13 @@ fn by_hnsw_rs(
         own,
         &points,
     );
+    let theirs = built.inserts_per_s;
+    let mut metrics = vec![
+        Metric::single("hnsw_rs_inserts_per_s", theirs, "inserts/s"),
+        Metric::single("ratio_insert_hnsw_rs", own_speed / theirs, "ratio").beside("hnsw_rs", 1.0),
+    ];
     let Some(hnswlib) = peers.iter().find(|peer| peer.name == "hnswlib") else {
-        return Ok(Vec::new());
+        return Ok(metrics);
     };
     let ratios = beside(
         hnswlib,
@@ -178,12 +185,11 @@ fn by_hnsw_rs(
     let named = ratios
         .into_iter()
         .filter(|metric| metric.baseline.is_some());
-    Ok(named
-        .map(|metric| Metric {
-            key: format!("hnsw_rs_builder_{}", metric.key),
-            ..metric
-        })
-        .collect())
+    metrics.extend(named.map(|metric| Metric {
+        key: format!("hnsw_rs_builder_{}", metric.key),
+        ..metric
+    }));
+    Ok(metrics)
 }
 
 fn say(name: &str, inserts_per_s: f64, memory_bytes: f64, own: f64, curve: &[Point]) {
