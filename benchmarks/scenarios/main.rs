@@ -12,6 +12,7 @@ mod e4srec;
 mod freshness;
 mod item_encoders;
 mod kafka_ratio;
+mod new_track;
 mod recall;
 mod replay_memory;
 mod soak;
@@ -101,6 +102,10 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         config: include_str!("freshness/scenario.toml"),
         run: freshness::run,
+    },
+    Scenario {
+        config: include_str!("new_track/scenario.toml"),
+        run: new_track::run,
     },
     Scenario {
         config: include_str!("item_encoders/scenario.toml"),
