@@ -318,7 +318,9 @@ impl<'a> Committer<'a> {
             self.writing = Some(inputs);
             return Ok(());
         };
-        outcome?;
+        for (range, memory) in inputs.iter().zip(outcome?) {
+            self.call.give_back(range.lane, memory);
+        }
         self.committed = inputs.iter().map(|range| (range.lane, range.to)).collect();
         self.sink.commit(self.epoch, &inputs)?;
         self.writer.prune();

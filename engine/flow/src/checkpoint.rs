@@ -35,9 +35,10 @@ mod store;
 mod writer;
 
 pub use age::CheckpointAge;
+pub(crate) use encoding::encode_in;
 pub use encoding::{Encoded, EncodingError, decode, encode};
 pub use error::CheckpointError;
 pub use manifest::{Manifest, ManifestBody, PartEntry, Position};
 pub use settings::{CheckpointSettings, S3Settings};
 pub use store::{CheckpointStore, Draft, Listed};
-pub use writer::{CheckpointWriter, Whole};
+pub use writer::{CheckpointWriter, Memory, Whole};

@@ -300,7 +300,8 @@ where
 
     fn answer(&mut self, number: u64, wall: &dyn WallClock) -> Result<(), LaneError> {
         let lane = self.id;
-        let state = self.work.state(number);
+        let memory = (self.call.as_ref()).map(|(call, _)| call.memory(lane));
+        let state = self.work.state(number, memory.unwrap_or_default());
         let state = state.map_err(|error| LaneError::Stage { lane, error })?;
         let covers = OffsetRange::empty(lane, self.work.position);
         let barrier = Some(Barrier { number, state });

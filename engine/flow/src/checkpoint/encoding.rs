@@ -93,12 +93,26 @@ pub fn encode<T: Serialize + ?Sized>(
     version: u16,
     state: &T,
 ) -> Result<Vec<u8>, EncodingError> {
+    encode_in(Vec::new(), room, version, state)
+}
+
+/// The same in memory that there is already; what is in it is lost.
+///
+/// # Errors
+/// As [`encode`].
+pub(crate) fn encode_in<T: Serialize + ?Sized>(
+    mut bytes: Vec<u8>,
+    room: &str,
+    version: u16,
+    state: &T,
+) -> Result<Vec<u8>, EncodingError> {
     let unwritable = |detail: String| EncodingError::Unwritable {
         room: room.to_owned(),
         detail,
     };
     let name = u8::try_from(room.len()).map_err(|_| unwritable("its name is too long".into()))?;
-    let mut bytes = Vec::from(MAGIC);
+    bytes.clear();
+    bytes.extend_from_slice(MAGIC);
     bytes.push(name);
     bytes.extend_from_slice(room.as_bytes());
     bytes.extend_from_slice(&version.to_le_bytes());

@@ -180,10 +180,12 @@ impl Objects {
 
     /// Creates an object, whole and durable, or says why not. On failure it may be there or not.
     pub fn create(&self, number: u64, name: &str, bytes: Vec<u8>) -> Result<(), CheckpointError> {
-        self.runtime.block_on(self.put(number, name, bytes))
+        self.runtime.block_on(self.put(number, name, bytes))?;
+        Ok(())
     }
 
-    /// Creates several, a few at a time: each waits for the disk or the store by itself.
+    /// Creates several, a few at a time: each waits for the disk or the store by itself. Returns their memory,
+    /// in order.
     ///
     /// # Errors
     /// The first failure. Any of them may be there or not.
@@ -191,30 +193,37 @@ impl Objects {
         &self,
         number: u64,
         objects: Vec<(&str, Vec<u8>)>,
-    ) -> Result<(), CheckpointError> {
+    ) -> Result<Vec<Vec<u8>>, CheckpointError> {
         let put = |(name, bytes)| self.put(number, name, bytes);
-        let all = stream::iter(objects.into_iter().map(put)).buffer_unordered(CREATED_AT_ONCE);
-        self.runtime.block_on(all.try_for_each(async |()| Ok(())))
+        let all = stream::iter(objects.into_iter().map(put)).buffered(CREATED_AT_ONCE);
+        self.runtime.block_on(all.try_collect())
     }
 
-    async fn put(&self, number: u64, name: &str, bytes: Vec<u8>) -> Result<(), CheckpointError> {
+    /// Returns the memory of the bytes.
+    async fn put(
+        &self,
+        number: u64,
+        name: &str,
+        bytes: Vec<u8>,
+    ) -> Result<Vec<u8>, CheckpointError> {
         let path = self.path_of(number, name);
         let bytes = Bytes::from(bytes);
         let failed = |error| refusal("write", self.name_of(number, name), error);
         if bytes.len() > LARGE {
-            return self.upload(&path, bytes).await.map_err(failed);
+            let up = self.upload(&path, bytes.clone()).await;
+            return up.map(|()| memory_of(bytes)).map_err(failed);
         }
         let put = self
             .store
             .put_opts(&path, bytes.clone().into(), PutMode::Create.into())
             .await;
         match put {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(memory_of(bytes)),
             Err(error @ Error::AlreadyExists { .. }) => {
                 // The answer to a first attempt may have been lost.
                 let there = self.store.get(&path).await.map_err(failed)?;
                 if there.bytes().await.map_err(failed)? == bytes {
-                    return Ok(());
+                    return Ok(memory_of(bytes));
                 }
                 Err(failed(error))
             }
@@ -417,4 +426,12 @@ fn s3(_: &str, settings: &CheckpointSettings) -> Result<Arc<dyn ObjectStore>, Ch
         key: "url",
         detail: format!("{}: this build is without S3", settings.url),
     })
+}
+
+/// The memory of what has been written; none where somebody else still has it.
+fn memory_of(bytes: Bytes) -> Vec<u8> {
+    match bytes.is_unique() {
+        true => bytes.into(),
+        false => Vec::new(),
+    }
 }

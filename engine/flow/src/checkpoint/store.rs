@@ -309,14 +309,17 @@ impl Draft<'_> {
     /// # Errors
     /// See [`CheckpointError`]. The draft is then to be dropped.
     pub fn part(&mut self, name: &str, bytes: Vec<u8>) -> Result<(), CheckpointError> {
-        self.parts(vec![(name.to_owned(), bytes)])
+        self.parts(vec![(name.to_owned(), bytes)]).map(drop)
     }
 
-    /// Writes parts, a few at a time; when this returns, all are durable.
+    /// Writes parts, a few at a time; when this returns, all are durable. Returns their memory, in order.
     ///
     /// # Errors
     /// See [`CheckpointError`]. The draft is then to be dropped.
-    pub fn parts(&mut self, parts: Vec<(String, Vec<u8>)>) -> Result<(), CheckpointError> {
+    pub fn parts(
+        &mut self,
+        parts: Vec<(String, Vec<u8>)>,
+    ) -> Result<Vec<Vec<u8>>, CheckpointError> {
         let before = self.parts.len();
         for (name, bytes) in &parts {
             let bad = |detail| CheckpointError::BadPart {

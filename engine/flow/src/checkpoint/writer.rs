@@ -20,6 +20,10 @@ pub struct Whole {
     pub body: ManifestBody,
 }
 
+/// Of the parts of a checkpoint that has been written, in their order, for those to come; empty where it could
+/// not be had back.
+pub type Memory = Vec<Vec<u8>>;
+
 enum Order {
     Write(Whole),
     Prune,
@@ -30,7 +34,7 @@ enum Order {
 pub struct CheckpointWriter {
     /// `None` once it is to end.
     orders: Option<SyncSender<Order>>,
-    outcomes: Receiver<Result<(), CheckpointError>>,
+    outcomes: Receiver<Result<Memory, CheckpointError>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -75,8 +79,9 @@ impl CheckpointWriter {
         }
     }
 
-    /// How the checkpoint went that was begun last: sealed, or why not; `None` if that is not known yet.
-    pub fn outcome(&self) -> Option<Result<(), CheckpointError>> {
+    /// How the checkpoint went that was begun last: sealed, and its memory, or why not; `None` if that is not known
+    /// yet.
+    pub fn outcome(&self) -> Option<Result<Memory, CheckpointError>> {
         match self.outcomes.try_recv() {
             Ok(outcome) => Some(outcome),
             Err(TryRecvError::Empty) => None,
@@ -88,7 +93,7 @@ impl CheckpointWriter {
     ///
     /// # Errors
     /// Why it is not sealed.
-    pub fn wait(&self) -> Result<(), CheckpointError> {
+    pub fn wait(&self) -> Result<Memory, CheckpointError> {
         self.outcomes.recv().unwrap_or_else(|_| Err(gone()))
     }
 }
@@ -114,7 +119,7 @@ fn gone() -> CheckpointError {
 fn serve(
     mut store: CheckpointStore,
     orders: &Receiver<Order>,
-    told: &SyncSender<Result<(), CheckpointError>>,
+    told: &SyncSender<Result<Memory, CheckpointError>>,
 ) {
     while let Ok(order) = orders.recv() {
         match order {
@@ -132,10 +137,10 @@ fn serve(
     }
 }
 
-fn write(store: &mut CheckpointStore, whole: Whole) -> Result<(), CheckpointError> {
+fn write(store: &mut CheckpointStore, whole: Whole) -> Result<Memory, CheckpointError> {
     let mut draft = store.begin(whole.epoch)?;
-    draft.parts(whole.parts)?;
-    draft.seal(whole.body).map(|_| ())
+    let memory = draft.parts(whole.parts)?;
+    draft.seal(whole.body).map(|_| memory)
 }
 
 #[cfg(test)]
@@ -170,8 +175,12 @@ mod tests {
         let writer = CheckpointWriter::start(CheckpointStore::open(&settings).unwrap()).unwrap();
         assert!(writer.outcome().is_none(), "nothing was begun");
         for epoch in 1..=3 {
-            writer.write(whole(epoch, &["a", "b"]));
-            writer.wait().unwrap();
+            let whole = whole(epoch, &["a", "b"]);
+            let parts = whole.parts.iter();
+            let starts: Vec<_> = parts.map(|(_, bytes)| bytes.as_ptr()).collect();
+            writer.write(whole);
+            let memory = writer.wait().unwrap();
+            assert!(memory.iter().map(Vec::as_ptr).eq(starts), "it comes back");
         }
         writer.write(whole(4, &["a", "a"]));
         let refused = writer.wait().unwrap_err();

@@ -4,7 +4,7 @@ use segue_listen::{EventTime, Watermark};
 use serde::{Deserialize, Serialize};
 
 use super::{Decode, Lane, Work};
-use crate::checkpoint::{decode, encode};
+use crate::checkpoint::{decode, encode_in};
 use crate::epoch::{Epoch, Offset};
 use crate::remedy::Remedy;
 use crate::source::Source;
@@ -67,8 +67,8 @@ where
     D: Decode<Item = G::In>,
     G: Stage,
 {
-    /// The state between two batches: nothing is waiting to be absorbed.
-    pub(super) fn state(&self, number: u64) -> Result<Vec<u8>, StageError> {
+    /// The state between two batches, in memory that there is already: nothing is waiting to be absorbed.
+    pub(super) fn state(&self, number: u64, memory: Vec<u8>) -> Result<Vec<u8>, StageError> {
         let state = State {
             position: self.position,
             highest: self.clock.highest(),
@@ -78,7 +78,7 @@ where
             decoder: self.decoder.snapshot(),
             stage: self.stage.snapshot(Epoch(number)),
         };
-        encode(ROOM, VERSION, &state).map_err(|error| StageError {
+        encode_in(memory, ROOM, VERSION, &state).map_err(|error| StageError {
             stage: "lane",
             detail: error.to_string(),
             remedy: Remedy::Bug,

@@ -322,7 +322,11 @@ impl RecommendStage {
             return Ok(());
         };
         match outcome {
-            Ok(()) => {
+            Ok(memory) => {
+                // The lanes' parts come first.
+                for (range, memory) in inputs.iter().zip(memory) {
+                    checkpoints.call.give_back(range.lane, memory);
+                }
                 checkpoints.committed = inputs.iter().map(|range| (range.lane, range.to)).collect();
                 self.inputs.clear();
                 self.commit(&inputs)?;
