@@ -91,6 +91,16 @@ impl Fuser {
         })
     }
 
+    /// The same parameters, for another thread.
+    pub fn share(&self) -> Self {
+        Self {
+            parts: self.parts.clone(),
+            maps: self.maps.iter().map(Perceptron::share).collect(),
+            stand_in: self.stand_in.shallow_clone(),
+            mixer: self.mixer.as_ref().map(Mixer::share),
+        }
+    }
+
     pub fn parts(&self) -> &Parts {
         &self.parts
     }

@@ -10,6 +10,7 @@
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use segue_listen::TrackKey;
+use segue_nn::threads;
 use tch::{Device, Kind, Tensor};
 
 use crate::coarse::Coarse;
@@ -64,6 +65,33 @@ pub(crate) struct NewRow {
     pub content: Option<Vec<f32>>,
     pub residual: Option<Vec<f32>>,
     pub plays: u32,
+}
+
+/// Rows that one thread recomputes: few enough that what is between content and vector stays in its core's cache.
+const STRETCH: i64 = 1_024;
+
+/// Rows of the tables, on the same memory.
+struct Stretch {
+    map: Fuser,
+    content: Tensor,
+    present: Tensor,
+    residual: Tensor,
+    gates: Tensor,
+    mapped: Tensor,
+    vectors: Tensor,
+}
+
+impl Stretch {
+    fn refresh(mut self) -> Result<(), ModelError> {
+        tch::no_grad(|| {
+            let mapped = self.map.map(&self.content, &self.present)?;
+            let own = self.residual.f_mul(&self.gates)?;
+            let vectors = self.map.fuse(&mapped, &self.present, &own)?;
+            self.mapped.f_copy_(&mapped)?;
+            self.vectors.f_copy_(&vectors)?;
+            Ok(())
+        })
+    }
 }
 
 impl ItemTower {
@@ -306,27 +334,28 @@ impl ItemTower {
 
     /// Recomputes everything: the map has learnt.
     pub fn refresh_all(&mut self) -> Result<(), ModelError> {
-        // What is between content and vector stays in a core's own cache.
-        const CHUNK: i64 = 1_024;
-        tch::no_grad(|| {
-            let mut from = 0;
-            while from < self.rows {
-                let count = CHUNK.min(self.rows - from);
-                let part = |table: &Tensor| table.f_narrow(0, from, count);
-                let present = part(&self.present)?;
-                let mapped = self.map.map(&part(&self.content)?, &present)?;
-                let own = part(&self.residual)?.f_mul(&part(&self.gates)?)?;
-                let vectors = self.map.fuse(&mapped, &present, &own)?;
-                part(&self.mapped)?.f_copy_(&mapped)?;
-                part(&self.vectors)?.f_copy_(&vectors)?;
-                from += count;
-            }
-            let vectors = self.vectors()?;
-            match &mut self.coarse {
-                Some(coarse) => coarse.set_from(0, &vectors),
-                None => Ok(()),
-            }
-        })
+        let mut stretches = Vec::new();
+        let mut from = 0;
+        while from < self.rows {
+            let count = STRETCH.min(self.rows - from);
+            let part = |table: &Tensor| table.f_narrow(0, from, count);
+            stretches.push(Stretch {
+                map: self.map.share(),
+                content: part(&self.content)?,
+                present: part(&self.present)?,
+                residual: part(&self.residual)?,
+                gates: part(&self.gates)?,
+                mapped: part(&self.mapped)?,
+                vectors: part(&self.vectors)?,
+            });
+            from += count;
+        }
+        threads::on_each(stretches, Stretch::refresh)?;
+        let vectors = self.vectors()?;
+        match &mut self.coarse {
+            Some(coarse) => coarse.set_from(0, &vectors),
+            None => Ok(()),
+        }
     }
 
     /// Recomputes the vectors of some rows: their own parts have changed.

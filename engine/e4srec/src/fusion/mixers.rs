@@ -90,6 +90,29 @@ impl Mixer {
         }))
     }
 
+    /// The same parameters, for another thread.
+    pub fn share(&self) -> Self {
+        match self {
+            Self::Concat(perceptron) => Self::Concat(perceptron.share()),
+            Self::WeightedSum(sum) => Self::WeightedSum(WeightedSum {
+                weights: sum.weights.shallow_clone(),
+                gain: sum.gain.shallow_clone(),
+            }),
+            Self::CrossAttention(attention) => Self::CrossAttention(CrossAttention {
+                query_norm: attention.query_norm.share(),
+                key_norm: attention.key_norm.share(),
+                query: attention.query.shallow_clone(),
+                key: attention.key.shallow_clone(),
+                value: attention.value.shallow_clone(),
+                out: attention.out.shallow_clone(),
+            }),
+            Self::Film(film) => Self::Film(Film {
+                scale: film.scale.shallow_clone(),
+                shift: film.shift.shallow_clone(),
+            }),
+        }
+    }
+
     /// `[n, d]`; what it is where every part is missing counts for nothing.
     pub fn apply(&self, known: &Known<'_>) -> Result<Tensor, ModelError> {
         match self {

@@ -58,6 +58,17 @@ impl Perceptron {
             .f_add(&wide.f_linear(&self.outer, None::<&Tensor>)?)?)
     }
 
+    /// The same parameters, for another thread.
+    pub fn share(&self) -> Self {
+        let [linear, inner, inner_bias, outer] = self.parameters().map(Tensor::shallow_clone);
+        Self {
+            linear,
+            inner,
+            inner_bias,
+            outer,
+        }
+    }
+
     pub fn parameters(&self) -> [&Tensor; 4] {
         [&self.linear, &self.inner, &self.inner_bias, &self.outer]
     }

@@ -93,6 +93,15 @@ impl Norm {
         )?)
     }
 
+    /// The same parameters, for another thread.
+    pub fn share(&self) -> Self {
+        Self {
+            weight: self.weight.shallow_clone(),
+            bias: self.bias.shallow_clone(),
+            epsilon: self.epsilon,
+        }
+    }
+
     pub fn parameters(&self) -> impl Iterator<Item = &Tensor> {
         [&self.weight, &self.bias].into_iter()
     }
