@@ -68,7 +68,7 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
         tracks: u32::try_from(size("tracks")?)?,
         ..SimulatorSettings::default()
     };
-    let mut listens: Vec<Listen> = Simulator::new(simulated)?
+    let mut listens: Vec<Listen> = Simulator::new(simulated.clone())?
         .take(usize::try_from(plays)?)
         .collect();
     let trials = with_new_tracks(&mut listens, usize::try_from(size("new")?)?)?;

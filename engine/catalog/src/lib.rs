@@ -3,6 +3,7 @@
 //! 1. [`directory`]: track key → dense id; one owner, any reader.
 //! 2. [`content`]: what is known of a track by its listens: its names.
 //! 3. [`library`]: what files know of tracks beside that: audio, albums, lyrics, ratings.
+//!    [`current_library`]: the same while it changes.
 //! 4. [`modality`]: what a content vector is made of.
 //! 5. [`durations`]: lengths of tracks, estimated from everybody's gaps.
 //! 6. [`encoder`]: the contract of anything that turns content into a vector.
@@ -15,6 +16,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod content;
+pub mod current_library;
 pub mod directory;
 pub mod durations;
 pub mod encoder;

@@ -8,13 +8,12 @@
 //! part of the vector: a track goes on with the text that it has, and no file that is hard to read keeps
 //! another track from it.
 
-use std::sync::Arc;
-
 use segue_flow::Remedy;
 use segue_flow::queue::{Coalesce, Inlet, Outlet};
 use segue_listen::TrackId;
 
 use crate::content::TrackContent;
+use crate::current_library::CurrentLibrary;
 use crate::encoder::{Encoder, EncoderError, SegmentFault};
 use crate::library::Library;
 use crate::modality::Modality;
@@ -28,7 +27,7 @@ pub struct Encoders {
     /// Makes the segments behind them, from what takes its time to be read.
     pub thorough: Option<Box<dyn Encoder>>,
     /// What is known of tracks beside their plays.
-    pub library: Arc<Library>,
+    pub library: CurrentLibrary,
 }
 
 impl Encoders {
@@ -38,7 +37,7 @@ impl Encoders {
             quick: encoder,
             batch,
             thorough: None,
-            library: Arc::default(),
+            library: CurrentLibrary::default(),
         }
     }
 
@@ -103,16 +102,17 @@ impl Coalesce for Encoded {
 pub fn serve(
     encoder: &mut dyn Encoder,
     batch: usize,
-    library: &Library,
+    library: &CurrentLibrary,
     arrivals: &Outlet<Arrivals>,
     out: &mut Inlet<Encoded>,
 ) {
     while let Some(Arrivals(tracks)) = arrivals.next() {
         for tracks in tracks.chunks(batch.max(1)) {
             // Before they are read: what changes meanwhile is seen to have changed.
+            let library = library.now();
             let stamps = match library.is_empty() {
                 true => Vec::new(),
-                false => stamps(library, tracks),
+                false => stamps(&library, tracks),
             };
             let encoded = Encoded {
                 stamps,

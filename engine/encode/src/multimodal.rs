@@ -5,9 +5,9 @@
 //! which nothing is known here.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use segue_catalog::content::TrackContent;
+use segue_catalog::current_library::CurrentLibrary;
 use segue_catalog::encoder::{ContentError, Encoder, EncoderError, SegmentFault};
 use segue_catalog::library::Library;
 use segue_catalog::modality::{Modality, ModalityKind};
@@ -32,16 +32,16 @@ pub struct Part {
 /// Makes vectors of several segments.
 pub struct MultimodalEncoder {
     parts: Vec<Part>,
-    library: Arc<Library>,
+    library: CurrentLibrary,
     faults: Vec<SegmentFault>,
 }
 
 impl MultimodalEncoder {
     /// An encoder of these segments, in this order, for tracks of which `library` knows more than names.
-    pub fn new(parts: Vec<Part>, library: Arc<Library>) -> Self {
+    pub fn new(parts: Vec<Part>, library: impl Into<CurrentLibrary>) -> Self {
         Self {
             parts,
-            library,
+            library: library.into(),
             faults: Vec::new(),
         }
     }
@@ -188,6 +188,7 @@ impl Encoder for MultimodalEncoder {
         rows: &mut Vec<f32>,
     ) -> Result<Vec<Result<(), ContentError>>, EncoderError> {
         self.faults.clear();
+        let library = self.library.now();
         let width = self.dimensions();
         let mut made = vec![0f32; tracks.len() * width];
         let mut at = 0;
@@ -200,7 +201,7 @@ impl Encoder for MultimodalEncoder {
                 at,
                 dimensions,
             };
-            part.fill(&self.library, tracks, segment, &mut self.faults);
+            part.fill(&library, tracks, segment, &mut self.faults);
             at += dimensions;
         }
         rows.append(&mut made);

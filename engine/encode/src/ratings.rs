@@ -1,10 +1,8 @@
 //! Tracks as vectors of their ratings by the attributes of MGPHot.
 
-use std::sync::Arc;
-
 use segue_catalog::content::TrackContent;
+use segue_catalog::current_library::CurrentLibrary;
 use segue_catalog::encoder::{ContentError, Encoder, EncoderError};
-use segue_catalog::library::Library;
 use segue_catalog::ratings::schema::COUNT;
 use segue_catalog::ratings::segment::segment;
 
@@ -12,13 +10,15 @@ use segue_catalog::ratings::segment::segment;
 /// ([`segue_catalog::ratings::segment`]).
 #[derive(Debug)]
 pub struct RatingsEncoder {
-    library: Arc<Library>,
+    library: CurrentLibrary,
 }
 
 impl RatingsEncoder {
     /// Of what `library` knows.
-    pub fn new(library: Arc<Library>) -> Self {
-        Self { library }
+    pub fn new(library: impl Into<CurrentLibrary>) -> Self {
+        Self {
+            library: library.into(),
+        }
     }
 }
 
@@ -36,8 +36,9 @@ impl Encoder for RatingsEncoder {
         tracks: &[TrackContent],
         rows: &mut Vec<f32>,
     ) -> Result<Vec<Result<(), ContentError>>, EncoderError> {
+        let library = self.library.now();
         let outcomes = tracks.iter().map(|track| {
-            let rated = self.library.ratings(track);
+            let rated = library.ratings(track);
             match rated.as_ref().and_then(segment) {
                 Some(numbers) => {
                     rows.extend(numbers);

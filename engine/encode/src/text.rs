@@ -7,11 +7,10 @@
 //! than the network takes is cut, or, as lyrics are, taken in chunks whose vectors are averaged.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use segue_catalog::content::TrackContent;
+use segue_catalog::current_library::CurrentLibrary;
 use segue_catalog::encoder::{ContentError, Encoder, EncoderError};
-use segue_catalog::library::Library;
 use segue_flow::Remedy;
 use segue_nn::attention::additive;
 use segue_nn::device::Precision;
@@ -47,7 +46,7 @@ pub enum TextOf {
 #[derive(Debug)]
 pub struct TextEncoder {
     model: TextModel,
-    library: Arc<Library>,
+    library: CurrentLibrary,
     of: TextOf,
     tokenizer: Tokenizer,
     padding: i64,
@@ -87,7 +86,7 @@ impl TextEncoder {
         tracing::debug!(folder = %folder.display(), ?kind, ?device, "text encoder loaded");
         Ok(Self {
             model,
-            library: Arc::default(),
+            library: CurrentLibrary::default(),
             of: TextOf::default(),
             tokenizer,
             padding,
@@ -98,9 +97,9 @@ impl TextEncoder {
     }
 
     /// The same with what a library knows of tracks, and a say in which texts count.
-    pub fn with_library(self, library: Arc<Library>, of: TextOf) -> Self {
+    pub fn with_library(self, library: impl Into<CurrentLibrary>, of: TextOf) -> Self {
         Self {
-            library,
+            library: library.into(),
             of,
             ..self
         }
@@ -268,8 +267,9 @@ impl Encoder for TextEncoder {
         // Whose text is it, and is it one to be taken whole?
         let mut texts: Vec<(usize, String)> = Vec::new();
         let (names, lyrics) = (self.of != TextOf::Lyrics, self.of != TextOf::Names);
+        let library = self.library.now();
         for (row, track) in tracks.iter().enumerate() {
-            let media = self.library.of(track.key, &track.artist, &track.title);
+            let media = library.of(track.key, &track.artist, &track.title);
             let album = media.and_then(|media| media.album.as_deref());
             let line = track_text(&track.title, &track.artist, album.unwrap_or_default());
             texts.extend(line.filter(|_| names).map(|line| (row, line)));

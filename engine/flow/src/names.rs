@@ -74,6 +74,8 @@ names! {
     TracksFailed = "segue_tracks_failed_total", Counter;
     /// Parts of a track's content that could not be encoded, though others could (label `modality`).
     SegmentsFailed = "segue_segments_failed_total", Counter;
+    /// Times that a library which has changed was read anew while a run went on (label `outcome`: taken, refused).
+    LibraryReadings = "segue_library_readings_total", Counter;
     /// From the first play of a new track to the first prediction that could contain it, in seconds.
     Freshness = "segue_freshness_seconds", Histogram;
     /// Batches put into a queue (label `queue`).

@@ -49,7 +49,7 @@ fn with_models(config: &Config, counting: Pipeline) -> Result<Pipeline> {
         "device: {}",
         models.reason()
     );
-    let mut encoders = models.encoders(config)?;
+    let mut encoders = models.live_encoders(config, counting.clock.clone())?;
     // The company that a text is encoded in changes the last bits of its vector, and who is in it
     // depends on the clock.
     if config.recommend.exact {

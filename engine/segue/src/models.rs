@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use segue_catalog::modality::Modality;
@@ -23,6 +24,7 @@ use crate::report::data::Headline;
 
 mod hearing;
 mod lessons;
+mod library_watch;
 pub mod place;
 mod ratings;
 pub mod sound;
@@ -55,15 +57,20 @@ pub struct ModelSettings {
     /// what is rated, from 0 to 5. Empty: none.
     pub ratings: PathBuf,
     /// Whether these ratings are a part of tracks' vectors, too: those by the 58 attributes of MGPHot, from
-    /// −1 to 1. A track without any goes without this part. They are read at each start, and tracks that are
-    /// rated otherwise than before get new vectors.
+    /// −1 to 1. A track without any goes without this part. They are read with the library, and tracks that
+    /// are rated otherwise than before get new vectors.
     pub encode_ratings: bool,
     /// Tracks that are encoded at once.
     pub encoder_batch: usize,
     /// What is known of tracks beside their plays, their audio files, albums and lyrics: a file of JSON
-    /// lines as `segue encode --help` shows it. It is read at each start, and tracks of which it says
-    /// something else than before, or whose audio file is another, get new vectors. Empty: none.
+    /// lines as `segue encode --help` shows it. It is read at each start and when it has changed, and tracks of
+    /// which it says something else than before, or whose audio file is another, get new vectors. Empty: none.
     pub library: PathBuf,
+    /// How often a run looks whether the library, or the ratings that are a part of vectors, have changed;
+    /// they are read once they are the same at two looks. Not in exact mode, where nothing may depend on when.
+    /// 0: only at each start.
+    #[serde(with = "humantime_serde")]
+    pub library_every: Duration,
     /// Whether the library's albums are a part of tracks' texts.
     pub albums: bool,
     /// Whether the library's lyrics are a part of tracks' vectors.
@@ -123,6 +130,7 @@ impl Default for ModelSettings {
             encode_ratings: false,
             encoder_batch: 128,
             library: PathBuf::new(),
+            library_every: Duration::from_secs(10),
             albums: true,
             lyrics: false,
             audio_encoder: String::new(),

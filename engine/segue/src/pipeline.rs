@@ -19,10 +19,10 @@ use std::thread::Scope;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use segue_catalog::current_library::CurrentLibrary;
 use segue_catalog::directory::Directory;
 use segue_catalog::durations::DurationEstimates;
 use segue_catalog::encoder::Encoder;
-use segue_catalog::library::Library;
 use segue_catalog::newcomers::{self, Encoders};
 use segue_flow::clock::WallClock;
 use segue_flow::lane::{Batch, Lane, LaneSettings, LaneState, run_together};
@@ -152,7 +152,7 @@ pub fn run(mut pipeline: Pipeline) -> Result<RunSummary> {
         }
         drop(inlet);
 
-        let (mut encoders, mut library) = (Vec::new(), Arc::default());
+        let (mut encoders, mut library) = (Vec::new(), CurrentLibrary::default());
         if let Some(given) = pipeline.encoders {
             let serving = Serving {
                 scope,
@@ -246,7 +246,7 @@ pub fn lane_alone(
 /// Starts encoders' threads.
 struct Serving<'scope, 'env, 'a> {
     scope: &'scope Scope<'scope, 'env>,
-    library: &'a Arc<Library>,
+    library: &'a CurrentLibrary,
     clock: &'a Arc<dyn WallClock>,
 }
 

@@ -1,10 +1,8 @@
 //! Tracks as vectors of what they sound like.
 
-use std::sync::Arc;
-
 use segue_catalog::content::TrackContent;
+use segue_catalog::current_library::CurrentLibrary;
 use segue_catalog::encoder::{ContentError, Encoder, EncoderError};
-use segue_catalog::library::Library;
 use segue_flow::Remedy;
 
 use super::crop::{Crop, listen};
@@ -16,16 +14,16 @@ use crate::EncodeError;
 pub struct AudioEncoder {
     model: Box<dyn AudioModel>,
     crop: Crop,
-    library: Arc<Library>,
+    library: CurrentLibrary,
 }
 
 impl AudioEncoder {
     /// A model that listens to what `crop` says of the files that `library` names.
-    pub fn new(model: Box<dyn AudioModel>, crop: Crop, library: Arc<Library>) -> Self {
+    pub fn new(model: Box<dyn AudioModel>, crop: Crop, library: impl Into<CurrentLibrary>) -> Self {
         Self {
             model,
             crop,
-            library,
+            library: library.into(),
         }
     }
 
@@ -63,7 +61,7 @@ impl std::fmt::Debug for AudioEncoder {
         f.debug_struct("AudioEncoder")
             .field("model", &self.model.name())
             .field("crop", &self.crop)
-            .field("library", &self.library.described())
+            .field("library", &self.library.now().described())
             .finish()
     }
 }
@@ -82,7 +80,7 @@ impl Encoder for AudioEncoder {
         tracks: &[TrackContent],
         rows: &mut Vec<f32>,
     ) -> Result<Vec<Result<(), ContentError>>, EncoderError> {
-        let library = Arc::clone(&self.library);
+        let library = self.library.now();
         let width = self.model.dimensions();
         let mut made = Vec::with_capacity(tracks.len() * width);
         let mut outcomes = Vec::with_capacity(tracks.len());

@@ -66,7 +66,7 @@ impl RecommendStage {
 
     /// A track is to be encoded. What the library does not know has nothing but its names.
     pub(super) fn newcomer(&mut self, track: TrackId) {
-        let library = &self.parts.library;
+        let library = self.parts.library.now();
         let known = self
             .content
             .track(track)
@@ -80,7 +80,7 @@ impl RecommendStage {
         }
     }
 
-    /// After a restart: what had not been answered is asked again, and what the library says otherwise now.
+    /// After a restart, or where the library is another: what had not been answered is asked again, and what the library says otherwise now.
     ///
     /// # Errors
     /// The tracks have vectors of another length.
@@ -89,9 +89,9 @@ impl RecommendStage {
         if now > 0 && was != now && !self.content.is_empty() {
             return Err(EngineError::OtherVectors { was, now });
         }
+        let library = self.parts.library.now();
         for encoding in &mut self.encodings {
-            let library = &self.parts.library;
-            encoding.newcomers = self.content.unanswered(&encoding.share, library);
+            encoding.newcomers = self.content.unanswered(&encoding.share, &library);
             if !library.is_empty() && !encoding.newcomers.is_empty() {
                 tracing::info!(
                     encoder = encoding.share.encoder,
@@ -106,6 +106,9 @@ impl RecommendStage {
     /// Hands new tracks to the encoders. Where a queue is full they wait, a number each, unless its
     /// policy is that we wait.
     pub(super) fn announce(&mut self) -> Result<(), EngineError> {
+        if self.parts.library.is_another() {
+            self.ask_again()?;
+        }
         self.offer_newcomers()?;
         let waits =
             |encoding: &Encoding| encoding.waits_when_full() && !encoding.newcomers.is_empty();

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use segue_catalog::current_library::CurrentLibrary;
 use segue_catalog::directory::{CatalogueFull, Directory};
 use segue_catalog::durations::{DurationEstimates, DurationReport};
-use segue_catalog::library::Library;
 use segue_catalog::newcomers::{Arrivals, Encoded};
 use segue_flow::barrier::BarrierCall;
 use segue_flow::checkpoint::{CheckpointError, CheckpointStore};
@@ -177,7 +177,7 @@ pub struct Parts {
     /// every track, the others those of which the library knows.
     pub encoders: Vec<EncoderLink>,
     /// What is known of tracks beside their plays.
-    pub library: Arc<Library>,
+    pub library: CurrentLibrary,
     /// Gives tracks their ids; others may look them up.
     pub directory: Arc<Directory>,
     /// Takes checkpoints: results and input offsets are then committed with one, and only so.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use segue_catalog::current_library::CurrentLibrary;
 use segue_catalog::directory::Directory;
 use segue_catalog::durations::DurationEstimates;
 use segue_flow::clock::MachineClock;
@@ -180,7 +181,7 @@ fn stage_with(
         curriculum: Some(Box::new(Counting)),
         known: None,
         encoders: encoder.into_iter().collect(),
-        library: Arc::default(),
+        library: CurrentLibrary::default(),
         checkpointing: None,
         restored: None,
         directory: Arc::new(Directory::default()),

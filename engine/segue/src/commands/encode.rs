@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use segue_catalog::content::TrackContent;
+use segue_catalog::current_library::CurrentLibrary;
 use segue_catalog::encoder::Encoder;
 use segue_catalog::library::Library;
 use segue_catalog::modality::ModalityKind;
@@ -171,7 +172,7 @@ impl AudioCommand {
         };
         let precision = config.models.precision;
         let (mut encoder, made_by) =
-            sound.load(Arc::default(), &models, chosen.device, precision)?;
+            sound.load(CurrentLibrary::default(), &models, chosen.device, precision)?;
         let kept = (Some(ModalityKind::Audio), &config.models);
         let mut store = Store::open(&self.out, kept, &made_by, encoder.dimensions())?;
         let bar = watch::bar(items.len() as u64, "encoding");

@@ -1,10 +1,11 @@
 //! Who encodes tracks: their names at once, and what a library knows of them beside, lyrics, audio and ratings,
 //! on a thread that takes its time.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use segue_catalog::current_library::CurrentLibrary;
 use segue_catalog::encoder::Encoder;
 use segue_catalog::library::Library;
 use segue_catalog::modality::ModalityKind;
@@ -14,7 +15,9 @@ use segue_encode::multimodal::{MultimodalEncoder, Part, cache_in};
 use segue_encode::ratings::RatingsEncoder;
 use segue_encode::text::{TextEncoder, TextOf};
 use segue_encode::vector_cache::{VectorCache, file_print};
+use segue_flow::clock::WallClock;
 
+use super::library_watch::LibraryWatch;
 use super::sound::{Sound, Wording};
 use super::{ModelSettings, Models, Ratings};
 use crate::config::Config;
@@ -69,7 +72,7 @@ impl ModelSettings {
     ///
     /// # Errors
     /// It cannot be read, by its first bad line.
-    fn read_library(&self) -> Result<Arc<Library>> {
+    fn read_library(&self) -> Result<Library> {
         let mut library = Library::default();
         if !self.library.as_os_str().is_empty() {
             library = Library::read(&self.library).context("models.library cannot be read")?;
@@ -85,7 +88,15 @@ impl ModelSettings {
             tracing::info!(tracks, "ratings {}", self.ratings.display());
             library = library.with_ratings(ratings);
         }
-        Ok(Arc::new(library))
+        Ok(library)
+    }
+
+    /// The files that it is read from.
+    fn library_files(&self) -> Vec<PathBuf> {
+        let ratings = Some(&self.ratings).filter(|_| self.encode_ratings);
+        let files = std::iter::once(&self.library).chain(ratings);
+        let named = files.filter(|file| !file.as_os_str().is_empty());
+        named.cloned().collect()
     }
 
     /// Vectors of a kind that were made before, if they are kept.
@@ -117,10 +128,31 @@ impl Models {
     /// Weights that are missing or torn, by file; a library that cannot be read.
     pub fn encoders(&self, config: &Config) -> Result<Encoders> {
         let settings = &config.models;
-        let library = settings.read_library()?;
+        let library = CurrentLibrary::from(settings.read_library()?);
+        self.encoders_of(settings, library)
+    }
+
+    /// The same for a run: where the library changes meanwhile, it is read anew.
+    ///
+    /// # Errors
+    /// As [`Self::encoders`].
+    pub fn live_encoders(&self, config: &Config, clock: Arc<dyn WallClock>) -> Result<Encoders> {
+        let settings = &config.models;
+        let (files, every) = (settings.library_files(), settings.library_every);
+        if config.recommend.exact || files.is_empty() || every.is_zero() {
+            return self.encoders(config);
+        }
+        let again = settings.clone();
+        let mut watch = LibraryWatch::over(files, move || again.read_library());
+        let library = CurrentLibrary::from(watch.first()?);
+        watch.keep(library.clone(), every, clock)?;
+        self.encoders_of(settings, library)
+    }
+
+    fn encoders_of(&self, settings: &ModelSettings, library: CurrentLibrary) -> Result<Encoders> {
         let albums = match settings.albums {
             true => library.clone(),
-            false => Arc::default(),
+            false => CurrentLibrary::default(),
         };
         let quick = self.text(settings)?.with_library(albums, TextOf::Names);
         let mut parts = Vec::new();

@@ -1,10 +1,9 @@
 //! Which model of sound is meant.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use segue_catalog::library::Library;
+use segue_catalog::current_library::CurrentLibrary;
 use segue_encode::audio::crop::Crop;
 use segue_encode::audio::encodec::Encodec;
 use segue_encode::audio::encoder::AudioEncoder;
@@ -46,7 +45,7 @@ impl Sound<'_> {
     /// There is no such model, or its files are missing or torn.
     pub fn load(
         &self,
-        library: Arc<Library>,
+        library: CurrentLibrary,
         models: &Path,
         device: Device,
         precision: Precision,

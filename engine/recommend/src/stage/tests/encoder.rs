@@ -1,6 +1,7 @@
 //! The stage and the encoder's thread, each waiting for the other's queue.
 
 use segue_catalog::content::TrackContent;
+use segue_catalog::current_library::CurrentLibrary;
 use segue_catalog::encoder::{ContentError, Encoder, EncoderError};
 use segue_catalog::library::{Library, TrackMedia};
 use segue_catalog::newcomers::{self, Arrivals, Encoded};
@@ -69,7 +70,13 @@ fn through_short_queues(newcomers: WhenFull) {
     let started = start.clone();
     let encoder = std::thread::spawn(move || {
         started.wait();
-        newcomers::serve(&mut Length, 2, &Library::default(), &arrived, &mut done);
+        newcomers::serve(
+            &mut Length,
+            2,
+            &CurrentLibrary::default(),
+            &arrived,
+            &mut done,
+        );
     });
     let link = EncoderLink {
         arrivals,
@@ -136,7 +143,7 @@ fn a_lone_track_goes_at_once_is_known_by_its_text_and_better_when_it_was_heard()
         parts.encoders = vec![quick, thorough];
         let mut library = Library::default();
         library.insert(key, TrackMedia::default());
-        parts.library = Arc::new(library);
+        parts.library = library.into();
         parts.curriculum = None;
         parts.recommenders = vec![
             Box::new(SequentialRules::new(100, 1.0)),
@@ -170,6 +177,30 @@ fn a_lone_track_goes_at_once_is_known_by_its_text_and_better_when_it_was_heard()
     stage.admit().unwrap();
     assert_eq!(stage.content.vector(track), Some(&[0.6, 0.8, 1.0][..]));
     assert_eq!((stage.content.len(), stage.content.outstanding()), (30, 0));
+
+    // A library that takes the other's place says something else of it, and knows another track.
+    let other = TrackKey::from_names("artist", "song 1 of user-0");
+    let another = TrackMedia {
+        lyrics: Some("la".into()),
+        ..TrackMedia::default()
+    };
+    let mut library = Library::default();
+    library.insert(key, another);
+    library.insert(other, TrackMedia::default());
+    stage.parts.library.replace(library);
+    stage.idle().unwrap();
+    assert_eq!(encode_all(&mut text, &[0.6, 0.8]), 2);
+    assert_eq!(encode_all(&mut sound, &[0.5]), 2);
+    stage.idle().unwrap();
+    stage.admit().unwrap();
+    assert_eq!(stage.content.vector(track), Some(&[0.6, 0.8, 0.5][..]));
+    let heard = |row: u32| {
+        stage
+            .content
+            .vector(TrackId(row))
+            .is_some_and(|v| v[2] == 0.5)
+    };
+    assert_eq!((0..30).filter(|&row| heard(row)).count(), 2);
     let summary = stage.finish().unwrap();
     assert_eq!((summary.encoded, summary.failed), (30, 0));
 }
