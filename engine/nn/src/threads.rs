@@ -24,6 +24,9 @@ pub fn pool() -> Option<&'static ThreadPool> {
             .thread_name(|number| format!("rows-{number}"))
             .start_handler(|_| {
                 tch::set_num_threads(1);
+                // libtorch asks what all were told last when a thread first has work for several: now, or it would
+                // find what follows below, and each thread would have others at its side.
+                tch::get_num_threads();
                 std::mem::forget(tch::no_grad_guard());
             })
             .build()
@@ -48,5 +51,25 @@ pub fn on_each<W: Send, R: Send, E: Send>(
     match pool() {
         None => work.into_iter().map(run).collect(),
         Some(pool) => pool.install(|| work.into_par_iter().map(run).collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn each_thread_of_the_pool_works_alone_whatever_it_has_done() {
+        let Some(pool) = pool() else { return };
+        let alone = pool.broadcast(|_| {
+            // Enough for libtorch to cut it.
+            let large = Tensor::ones([1 << 20], (Kind::Float, Device::Cpu));
+            let sum = large.exp().sum(Kind::Double).double_value(&[]);
+            assert!(sum > 2.0);
+            tch::get_num_threads()
+        });
+        assert!(alone.iter().all(|&threads| threads == 1), "{alone:?}");
+        assert!(tch::get_num_threads() > 1);
     }
 }
