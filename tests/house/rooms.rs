@@ -106,6 +106,7 @@ const WITH_THE_BINARY: &[&str] = &[
     "engine/catalog",
     "engine/recall",
     "connectors/kafka",
+    "connectors/log",
     "replay",
     "engine/sessions",
     "engine/encode",

@@ -308,7 +308,7 @@ mod tests {
             ..SimulatorSettings::default()
         };
         let mut listens: Vec<Listen> = Simulator::new(simulated).unwrap().take(600).collect();
-        let trials = with_new_tracks(&mut listens, 8).unwrap();
+        let trials = with_new_tracks(&mut listens, 6).unwrap();
         assert!(listens.is_sorted_by_key(|listen| listen.at));
         for trial in &trials {
             let plays: Vec<&Listen> = listens

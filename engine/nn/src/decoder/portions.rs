@@ -4,9 +4,9 @@
 //! no second reading of the weights; only in attention does each pass see its own slots.
 //!
 //! Between its operations libtorch has its threads meet, and a pass of a few tokens a row is hundreds of small
-//! operations: two threads that each take half of the rows through all layers are done in two thirds of
-//! the time (measured on two cores). The last bits of a product may depend on how a pass is cut, and so on the
-//! number of threads, as they do where libtorch cuts each operation.
+//! operations: two threads that each take half of the rows through all layers are done well before. The last
+//! bits of a product may depend on how a pass is cut, and so on the number of threads, as they do where libtorch
+//! cuts each operation.
 
 use tch::Tensor;
 
