@@ -188,8 +188,8 @@ impl Candidates {
     }
 
     /// What the questions name, their answers among it.
-    fn named(&self, questions: &Questions, targets: &[i64]) -> Named {
-        let mut named = Named::default();
+    fn named(&self, questions: &Questions, targets: &[i64]) -> NamedTracks {
+        let mut named = NamedTracks::default();
         let chunks = questions.features.chunks_exact(FEATURES);
         for (&(question, row), features) in questions.own.iter().zip(chunks) {
             if let Some(column) = self.column(row) {
@@ -210,7 +210,7 @@ impl Candidates {
         head: &Head,
         query: &Tensor,
         vectors: &Tensor,
-        named: &Named,
+        named: &NamedTracks,
     ) -> Result<Tensor, ModelError> {
         // The table of logits is large: it is gone through as few times as can be.
         let products = query.f_matmul(&vectors.f_tr()?)?;
@@ -232,7 +232,7 @@ impl Candidates {
         head: &Head,
         (query, vectors): (&Tensor, &Tensor),
         correction: &Tensor,
-        named: &Named,
+        named: &NamedTracks,
     ) -> Result<Tensor, ModelError> {
         let drawn = correction.numel() as i64;
         let levels = head.popularity(&self.levels.f_narrow(0, 0, drawn)?)?;
@@ -257,7 +257,7 @@ impl Candidates {
         &self,
         head: &Head,
         (query, vectors): (&Tensor, &Tensor),
-        named: &Named,
+        named: &NamedTracks,
         targets: &[i64],
     ) -> Result<(Tensor, Vec<i64>), ModelError> {
         let Places {
@@ -304,7 +304,7 @@ impl Candidates {
 
 /// What questions name: one question, one column and its features each.
 #[derive(Debug, Default)]
-struct Named {
+struct NamedTracks {
     at: Vec<i64>,
     columns: Vec<i64>,
     features: Vec<f32>,
@@ -319,7 +319,7 @@ struct Places {
     answers: Vec<i64>,
 }
 
-impl Named {
+impl NamedTracks {
     fn push(&mut self, question: i64, column: i64, features: &[f32]) {
         self.at.push(question);
         self.columns.push(column);

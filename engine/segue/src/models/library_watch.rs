@@ -104,6 +104,8 @@ fn about(files: &[PathBuf]) -> Vec<About> {
 
 #[cfg(test)]
 mod tests {
+    use segue_flow::clock::MachineClock;
+
     use super::*;
 
     fn line(title: &str) -> String {
@@ -138,5 +140,22 @@ mod tests {
         assert_eq!([look(), look()], [(false, 3); 2]);
         std::fs::write(&file, line("d")).unwrap();
         assert_eq!([look(), look()], [(false, 3), (true, 1)]);
+    }
+
+    #[test]
+    fn who_holds_the_library_sees_it_change_by_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("library.jsonl");
+        std::fs::write(&file, line("a")).unwrap();
+        let from = file.clone();
+        let mut watch = LibraryWatch::over(vec![file.clone()], move || Ok(Library::read(&from)?));
+        let library = CurrentLibrary::from(watch.first().unwrap());
+        let clock = Arc::new(MachineClock::start());
+        let every = Duration::from_millis(2);
+        watch.keep(library.clone(), every, clock.clone()).unwrap();
+        std::fs::write(&file, line("a") + &line("b")).unwrap();
+        while library.now().described() < 2 {
+            clock.sleep(every);
+        }
     }
 }
