@@ -104,6 +104,8 @@ fn about(files: &[PathBuf]) -> Vec<About> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use segue_flow::clock::MachineClock;
 
     use super::*;
@@ -112,14 +114,25 @@ mod tests {
         format!("{{\"artist\": \"x\", \"title\": \"{title}\"}}\n")
     }
 
+    /// A file with one track, and the library that was read from it.
+    fn watched(
+        file: &Path,
+    ) -> (
+        LibraryWatch<impl FnMut() -> Result<Library> + use<>>,
+        CurrentLibrary,
+    ) {
+        std::fs::write(file, line("a")).unwrap();
+        let from = file.to_path_buf();
+        let mut watch = LibraryWatch::over(vec![from.clone()], move || Ok(Library::read(&from)?));
+        let library = CurrentLibrary::from(watch.first().unwrap());
+        (watch, library)
+    }
+
     #[test]
     fn what_has_changed_is_read_once_it_is_whole_and_what_is_wrong_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("library.jsonl");
-        std::fs::write(&file, line("a")).unwrap();
-        let from = file.clone();
-        let mut watch = LibraryWatch::over(vec![file.clone()], move || Ok(Library::read(&from)?));
-        let mut library = CurrentLibrary::from(watch.first().unwrap());
+        let (mut watch, mut library) = watched(&file);
         assert_eq!(library.now().described(), 1);
         let mut look = || {
             watch.look(&library);
@@ -146,10 +159,7 @@ mod tests {
     fn who_holds_the_library_sees_it_change_by_itself() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("library.jsonl");
-        std::fs::write(&file, line("a")).unwrap();
-        let from = file.clone();
-        let mut watch = LibraryWatch::over(vec![file.clone()], move || Ok(Library::read(&from)?));
-        let library = CurrentLibrary::from(watch.first().unwrap());
+        let (watch, library) = watched(&file);
         let clock = Arc::new(MachineClock::start());
         let every = Duration::from_millis(2);
         watch.keep(library.clone(), every, clock.clone()).unwrap();
