@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use segue_recommend::interval::Estimate;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -65,6 +66,14 @@ impl Metric {
             interval: None,
             confidence: None,
             baseline: None,
+        }
+    }
+
+    /// A mean, with its interval.
+    pub fn estimated(key: &str, estimate: Estimate, unit: &'static str) -> Self {
+        Self {
+            confidence: estimate.low.zip(estimate.high),
+            ..Self::single(key, estimate.mean.unwrap_or(f64::NAN), unit)
         }
     }
 

@@ -197,14 +197,7 @@ impl Popular {
 }
 
 fn metric(key: &str, estimate: Estimate) -> Metric {
-    Metric {
-        confidence: estimate.low.zip(estimate.high),
-        ..Metric::single(
-            key,
-            estimate.mean.unwrap_or(f64::NAN),
-            "share of first plays",
-        )
-    }
+    Metric::estimated(key, estimate, "share of first plays")
 }
 
 #[cfg(test)]

@@ -99,10 +99,7 @@ pub fn run(ask: &Ask) -> anyhow::Result<Outcome> {
         .collect::<anyhow::Result<_>>()?;
     let share = |key, of: fn(&Judged) -> f64, unit| {
         let estimate = Estimate::per_event(judged.iter().map(move |one| (1.0, of(one))));
-        Metric {
-            confidence: estimate.low.zip(estimate.high),
-            ..Metric::single(key, estimate.mean.unwrap_or(f64::NAN), unit)
-        }
+        Metric::estimated(key, estimate, unit)
     };
     Ok(Outcome {
         name: "new-track-scorable",
