@@ -143,8 +143,7 @@ impl Models {
             return self.encoders(config);
         }
         let again = settings.clone();
-        let mut watch = LibraryWatch::over(files, move || again.read_library());
-        let library = CurrentLibrary::from(watch.first()?);
+        let (watch, library) = LibraryWatch::over(files, move || again.read_library())?;
         watch.keep(library.clone(), every, clock)?;
         self.encoders_of(settings, library)
     }

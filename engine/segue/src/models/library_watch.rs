@@ -25,23 +25,21 @@ pub(super) struct LibraryWatch<R> {
 }
 
 impl<R: FnMut() -> Result<Library>> LibraryWatch<R> {
-    /// Of files that are going to be read for the first time.
-    pub fn over(files: Vec<PathBuf>, read: R) -> Self {
+    /// Reads the files for the first time, and is ready to look at them.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn over(files: Vec<PathBuf>, mut read: R) -> Result<(Self, CurrentLibrary)> {
+        // Before they are read: what changes meanwhile is seen to have changed.
         let now = about(&files);
-        Self {
+        let library = read()?.into();
+        let watch = Self {
             files,
             read,
             taken: now.clone(),
             seen: now,
-        }
-    }
-
-    /// Reads them for the first time.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    pub fn first(&mut self) -> Result<Library> {
-        (self.read)()
+        };
+        Ok((watch, library))
     }
 
     /// One look: what is read anew takes the library's place, once it is the same at two looks, since it may be
@@ -123,9 +121,7 @@ mod tests {
     ) {
         std::fs::write(file, line("a")).unwrap();
         let from = file.to_path_buf();
-        let mut watch = LibraryWatch::over(vec![from.clone()], move || Ok(Library::read(&from)?));
-        let library = CurrentLibrary::from(watch.first().unwrap());
-        (watch, library)
+        LibraryWatch::over(vec![from.clone()], move || Ok(Library::read(&from)?)).unwrap()
     }
 
     #[test]
